@@ -1,0 +1,5 @@
+"""Runs the command line: `python -m midflow`."""
+
+from midflow.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The networks and their weights: pure torch, no device choice, no globals, no losses."""
