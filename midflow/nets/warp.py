@@ -1,0 +1,96 @@
+"""Sampling pictures along a flow, and resizing, in the conventions every RIFE release shares.
+
+A backward warp reads the source at the place the flow points to:
+
+    warp(image, flow)[y, x] = image[y + flow[1, y, x], x + flow[0, y, x]]
+
+bilinear between pixels, the border replicated outside. Resizing is bilinear with pixel areas aligned
+(`align_corners=False`) and no antialiasing, so halving averages two pixels while a reduction by s = 4, 8, 16
+reads just the 2 x 2 pixels in the centre of every s x s cell. `warp_reduced` uses that: of a warped picture
+that is about to be reduced, only those centre pixels are ever computed.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize(x: Tensor, factor: float) -> Tensor:
+    """Resizes (B, C, H, W) by `factor`, bilinear with aligned pixel areas; values are unchanged.
+
+    `factor` times H and W must be whole numbers. Integral reductions read the centres of the cells.
+    """
+    if factor == 1:
+        return x
+    if factor < 1 and _is_even(1 / factor):
+        return F.avg_pool2d(centers(x, round(1 / factor)), 2)
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def centers(x: Tensor, step: int) -> Tensor:
+    """The 2 x 2 centre pixels of each `step` x `step` cell: (B, C, H, W) -> (B, C, 2H/step, 2W/step).
+
+    `step` is even; the mean of each 2 x 2 is exactly the bilinear reduction by `step`.
+    """
+    if step == 2:
+        return x
+    batch, planes, height, width = x.shape
+    rows, columns, first = height // step, width // step, step // 2 - 1
+    cells = x.view(batch, planes, rows, step, columns, step)
+    middle = cells[:, :, :, first : first + 2, :, first : first + 2]
+    return middle.reshape(batch, planes, 2 * rows, 2 * columns)
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Samples `image` (B, C, H, W) where `flow` (B, 2, H, W), (dx, dy) in pixels, points to.
+
+    Returns (B, C, H, W) in the dtype of `image`; coordinates are float32 under any precision.
+    """
+    return _sample(image, flow, _positions(image.shape[-1], flow), _positions(image.shape[-2], flow))
+
+
+def warp_reduced(image: Tensor, flow: Tensor, step: float) -> Tensor:
+    """The same as `resize(warp(image, flow), 1 / step)`, at 4 / step^2 of the cost where step is even.
+
+    Args:
+        image: (B, C, H, W).
+        flow: (B, 2, H, W), (dx, dy) in pixels of `image`.
+        step: reduction; below 1 it enlarges.
+    """
+    if not _is_even(step):
+        return resize(warp(image, flow), 1 / step)
+    cell = round(step)
+    x = _center_positions(image.shape[-1], cell, flow)
+    y = _center_positions(image.shape[-2], cell, flow)
+    return F.avg_pool2d(_sample(image, centers(flow, cell), x, y), 2)
+
+
+def _sample(image: Tensor, flow: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    to_x, to_y = 2 / max(width - 1, 1), 2 / max(height - 1, 1)
+    flow = flow.float()
+    grid = torch.stack(
+        (
+            torch.add(x * to_x - 1, flow[:, 0], alpha=to_x),
+            torch.add((y * to_y - 1)[:, None], flow[:, 1], alpha=to_y),
+        ),
+        -1,
+    )
+    sampled = F.grid_sample(
+        image.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return sampled.to(image.dtype)
+
+
+def _positions(length: int, like: Tensor) -> Tensor:
+    return torch.arange(length, device=like.device, dtype=torch.float32)
+
+
+def _center_positions(length: int, step: int, like: Tensor) -> Tensor:
+    """Coordinates of the pixels `centers` keeps along one side."""
+    positions = _positions(length, like).view(-1, step)
+    return positions[:, step // 2 - 1 : step // 2 + 1].flatten()
+
+
+def _is_even(step: float) -> bool:
+    return step >= 2 and step % 2 == 0
