@@ -1,0 +1,1 @@
+"""Evaluation: picture-quality metrics with the definitions the papers used."""

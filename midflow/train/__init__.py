@@ -1,0 +1,1 @@
+"""Training: losses, and the reference's own update step in `midflow.compat`."""
