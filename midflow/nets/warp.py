@@ -27,6 +27,18 @@ def resize(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
+def regrid(x: Tensor, source: float, target: float) -> Tensor:
+    """The same as `resize(resize(x, source), 1 / target)`, in one step wherever that is exact.
+
+    Between even grids it is: the reduction reads pairs of pixels whose mean lies on the line
+    between two neighbours of `x`, which is what enlarging by `source / target` reads.
+    """
+    ratio = source / target
+    if source == 1 or target == 1 or (_is_even(target) and _is_even(ratio)):
+        return resize(x, ratio)
+    return resize(resize(x, source), 1 / target)
+
+
 def centers(x: Tensor, step: int) -> Tensor:
     """The 2 x 2 centre pixels of each `step` x `step` cell: (B, C, H, W) -> (B, C, 2H/step, 2W/step).
 
