@@ -1,0 +1,299 @@
+"""Interpolator: two frames and a time between them in, the frame in between out.
+
+The door between pictures of any size and a network: device, precision, padding, batching of timesteps,
+ensembles, and the way to any time for networks that only know the middle.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from midflow import arrays
+from midflow.bisection import nearest_dyadic, plan_depth
+from midflow.device import choose_device
+from midflow.errors import OptionError
+from midflow.nets.config import FLOW_SCALES
+from midflow.nets.ifnet import Encoded, Prediction
+from midflow.padding import Padding
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+BACKENDS = ("auto", "torch")
+LARGEST_VALUE = 8.0  # above it a picture is surely not in [0, 1] but 0..255
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame as `Interpolator.encode` keeps it: padded and encoded, for any number of pairs."""
+
+    image: Tensor
+    """(B, 3, H, W) float32 on the interpolator's device."""
+    padding: Padding
+    """How it was padded."""
+    encoded: Encoded
+    """What the network keeps of it."""
+    turned: Encoded | None
+    """The same of the frame turned by 180 degrees, with test-time augmentation."""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+class Interpolator:
+    """Paints frames between frames.
+
+    Args:
+        model: a network from `midflow.load_model`; it is moved to `device`.
+        device: "auto" (CUDA, then MPS, then CPU), or any torch device.
+        precision: "float32", "bfloat16" or "float16" for the convolutions; flow, sampling grid and
+            blending are float32 always.
+        flow_scale: 0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; below 1 for
+            very large pictures or motion, above 1 for small ones.
+        ensemble: average both directions in every block, where the network has it.
+        tta: average with the pair turned by 180 degrees (twice the time).
+        backend: "auto" or "torch".
+
+    Raises:
+        OptionError: where an option is outside its range or the network has no ensemble.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        flow_scale: float = 1.0,
+        ensemble: bool = False,
+        tta: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        if not isinstance(model, nn.Module) or not hasattr(model, "encode_frame"):
+            raise OptionError(
+                f"model must be a network from midflow.load_model(...), got {type(model).__name__}"
+            )
+        _check_choice("precision", precision, tuple(PRECISIONS))
+        _check_choice("flow_scale", flow_scale, FLOW_SCALES)
+        _check_choice("backend", backend, BACKENDS)
+        self.config = model.config
+        if ensemble and not self.config.has_ensemble:
+            raise OptionError(
+                f"release {model.release or 'of this model'} has no ensemble: the features it carries "
+                "from block to block, or its fixed time, have no swapped form; use tta=True instead"
+            )
+        self.device, self.device_reason = choose_device(device)
+        self.model = model.to(self.device).eval()
+        self.precision = precision
+        self.flow_scale = float(flow_scale)
+        self.ensemble = ensemble
+        self.tta = tta
+        self._has_said_bisection = False
+
+    @property
+    def has_timestep(self) -> bool:
+        """Whether the network reaches any time directly; the others bisect."""
+        return bool(self.config.has_timestep)
+
+    @property
+    def pad_multiple(self) -> int:
+        """Sides are padded to multiples of this."""
+        return int(self.config.pad_multiple * max(1, 1 / self.flow_scale))
+
+    @torch.inference_mode()
+    def encode(self, img: Tensor | EncodedFrame) -> EncodedFrame:
+        """Does once what depends on one frame only; the result stands for the frame in every call.
+
+        Args:
+            img: (B, 3, H, W) float RGB in [0, 1] on any device.
+
+        Raises:
+            OptionError: for another shape or type, or values that are not in [0, 1].
+        """
+        if isinstance(img, EncodedFrame):
+            return img
+        _check_image(img)
+        image = img.to(self.device, torch.float32)
+        padding = Padding(*image.shape[-2:], self.pad_multiple)
+        return self._encode_padded(image, padding, padding.pad(image))
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        img0: Tensor | EncodedFrame,
+        img1: Tensor | EncodedFrame,
+        timestep: float | Sequence[float] | Tensor = 0.5,
+    ) -> Tensor:
+        """Paints the frame at `timestep` between two frames.
+
+        Args:
+            img0: (B, 3, H, W) float RGB in [0, 1], or what `encode` made of it.
+            img1: the later frame, same size.
+            timestep: in [0, 1]; a number for all, or one for each of the B pairs; a single pair
+                takes any number T of timesteps, which run as one batch. At 0 and 1 the result is
+                the input.
+
+        Returns:
+            (B, 3, H, W), or (T, 3, H, W) for a single pair, float32 on the interpolator's device.
+
+        Raises:
+            OptionError: for sizes, types or times that do not fit.
+        """
+        enc0, enc1, times = self._checked(img0, img1, timestep)
+        if self.has_timestep:
+            frames = enc0.padding.unpad(self._predict(enc0, enc1, times).frame)
+        else:
+            frames = self._bisect(enc0, enc1, times)
+        return _with_ends(frames, enc0.image, enc1.image, times)
+
+    @torch.inference_mode()
+    def flow(
+        self,
+        img0: Tensor | EncodedFrame,
+        img1: Tensor | EncodedFrame,
+        timestep: float | Sequence[float] | Tensor = 0.5,
+    ) -> tuple[Tensor, Tensor]:
+        """The motion behind a frame.
+
+        Returns:
+            Flow (B, 4, H, W) in pixels, [:, :2] from time t to frame 0, [:, 2:] to frame 1, each
+            (dx, dy); and the blend weight of frame 0, (B, 1, H, W) in [0, 1].
+
+        Raises:
+            OptionError: as in a call, and for times other than 0.5 where the network knows no other.
+        """
+        enc0, enc1, times = self._checked(img0, img1, timestep)
+        if not self.has_timestep and bool((times != 0.5).any()):
+            raise OptionError(f"this network estimates flow at timestep 0.5 only, got {timestep = }")
+        prediction = self._predict(enc0, enc1, times)
+        return enc0.padding.unpad(prediction.flow), enc0.padding.unpad(prediction.weight)
+
+    def sequence(self, frames: "arrays.Frames", factor: int | float | Fraction = 2) -> "arrays.Frames":
+        """Raises the rate of a sequence: `factor` frames for each step from frame to frame.
+
+        Args:
+            frames: a tensor (N, 3, H, W), a numpy array (N, H, W, 3) or a list of PIL images.
+                Floats are RGB in [0, 1], whole numbers use the full range of their type.
+            factor: at least 1; frame k of the result is at input position k / factor.
+
+        Returns:
+            The same kind, type and device: floor((N - 1) * factor) + 1 frames. Frames that fall on
+            an input are that input.
+
+        Raises:
+            OptionError: for an empty sequence, another kind, or a factor below 1.
+        """
+        return arrays.interpolate(self, frames, factor)
+
+    def _encode_padded(self, image: Tensor, padding: Padding, padded: Tensor) -> EncodedFrame:
+        with self._autocast():
+            encoded = self.model.encode_frame(padded)
+            turned = self.model.encode_frame(padded.flip(2, 3)) if self.tta else None
+        return EncodedFrame(image, padding, encoded, turned)
+
+    def _checked(
+        self,
+        img0: Tensor | EncodedFrame,
+        img1: Tensor | EncodedFrame,
+        timestep: float | Sequence[float] | Tensor,
+    ) -> tuple[EncodedFrame, EncodedFrame, Tensor]:
+        enc0, enc1 = self.encode(img0), self.encode(img1)
+        if enc0.image.shape != enc1.image.shape:
+            raise OptionError(
+                "img0 and img1 must have one shape, "
+                f"got {tuple(enc0.image.shape)} and {tuple(enc1.image.shape)}"
+            )
+        times = torch.as_tensor(timestep, dtype=torch.float32, device=self.device).reshape(-1)
+        if len(times) not in (1, len(enc0)) and len(enc0) != 1:
+            raise OptionError(
+                f"timestep must be one number or one for each of the {len(enc0)} pairs, "
+                f"got {len(times)}"
+            )
+        if len(times) == 0 or not bool(((times >= 0) & (times <= 1)).all()):
+            raise OptionError(f"timestep must be between 0 and 1, got {timestep}")
+        return enc0, enc1, times.expand(len(enc0)) if len(times) == 1 else times
+
+    def _predict(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Prediction:
+        prediction = self._run(enc0.encoded, enc1.encoded, times)
+        if enc0.turned is None or enc1.turned is None:
+            return prediction
+        turned = self._run(enc0.turned, enc1.turned, times)
+        return Prediction(
+            (prediction.frame + turned.frame.flip(2, 3)) / 2,
+            (prediction.flow - turned.flow.flip(2, 3)) / 2,
+            (prediction.weight + turned.weight.flip(2, 3)) / 2,
+        )
+
+    def _run(self, enc0: Encoded, enc1: Encoded, times: Tensor) -> Prediction:
+        with self._autocast():
+            return self.model(  # type: ignore[no-any-return]
+                enc0, enc1, times, flow_scale=self.flow_scale, ensemble=self.ensemble
+            )
+
+    def _autocast(self) -> torch.autocast:
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32)
+
+    def _bisect(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Tensor:
+        """Reaches `times` by halving intervals, for networks that only know t = 0.5."""
+        if len(enc0) > 1:
+            pairs = zip(enc0.image.split(1), enc1.image.split(1), times.split(1), strict=True)
+            return torch.cat(
+                [self._bisect(self.encode(a), self.encode(b), t) for a, b, t in pairs]
+            )
+        wanted = times.tolist()
+        depth = plan_depth(wanted)
+        self._say_bisection(wanted, depth)
+        known = {Fraction(0): enc0, Fraction(1): enc1}
+        return torch.cat([self._reach(nearest_dyadic(t, depth), known).image for t in wanted])
+
+    def _reach(self, time: Fraction, known: dict[Fraction, EncodedFrame]) -> EncodedFrame:
+        if time not in known:
+            half = Fraction(1, time.denominator)
+            before, after = self._reach(time - half, known), self._reach(time + half, known)
+            middle = torch.full((1,), 0.5, device=self.device)
+            padded = self._predict(before, after, middle).frame
+            image = before.padding.unpad(padded)
+            known[time] = self._encode_padded(image, before.padding, before.padding.pad(image))
+        return known[time]
+
+    def _say_bisection(self, wanted: list[float], depth: int) -> None:
+        if not self._has_said_bisection and any(nearest_dyadic(t, depth) != t for t in wanted):
+            logger.warning(
+                "this network knows timestep 0.5 only: others are reached by halving, "
+                "rounded to the nearest 1/%d",
+                2**depth,
+            )
+            self._has_said_bisection = True
+
+
+def _with_ends(frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
+    """Puts the inputs themselves where a timestep is exactly 0 or 1."""
+    at = times.view(-1, 1, 1, 1)
+    if bool(((times == 0) | (times == 1)).any()):
+        frames = torch.where(at == 0, img0, torch.where(at == 1, img1, frames))
+    return frames
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        listed = ", ".join(str(choice) for choice in choices)
+        raise OptionError(f"{name} must be one of {listed}, got {value!r}")
+
+
+def _check_image(img: object) -> None:
+    if not isinstance(img, Tensor):
+        raise OptionError(f"a frame must be a torch.Tensor, got {type(img).__name__}")
+    if img.dim() != 4 or img.shape[1] != 3 or img.numel() == 0:
+        raise OptionError(f"a frame must have shape (B, 3, H, W), got {tuple(img.shape)}")
+    if not img.is_floating_point():
+        raise OptionError(f"a frame must be float RGB in [0, 1], got {img.dtype}; divide by 255")
+    if float(img.detach().amax()) > LARGEST_VALUE:
+        raise OptionError("a frame must be RGB in [0, 1], got values up to 255; divide by 255")
