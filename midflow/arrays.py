@@ -1,7 +1,7 @@
 """Sequences of pictures as people hold them: tensors, numpy arrays, PIL images; the same kind comes back."""
 
-from collections.abc import Iterator
 from fractions import Fraction
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
-    from midflow.interpolator import Interpolator
+    from midflow.interpolator import EncodedFrame, Interpolator
 
 Frames = TypeVar("Frames", Tensor, "np.ndarray[Any, Any]", list[Any])
 
@@ -53,37 +53,31 @@ def _from_tensor(interp: "Interpolator", frames: Tensor, rate: Fraction) -> Tens
     largest = _LARGEST.get(frames.dtype)
     if largest is None and not frames.is_floating_point():
         raise OptionError(f"frames must be float, uint8 or uint16, got {frames.dtype}")
-    times = [k / rate for k in range(int((len(frames) - 1) * rate) + 1)]
-    result = torch.empty((len(times), *frames.shape[1:]), dtype=frames.dtype, device=frames.device)
-    row = 0
-    for left, picture in _pictures(interp, frames, times, largest):
-        if picture is None:
-            result[row] = frames[left]
-        elif largest:
-            result[row] = (picture * largest).round_().clamp_(0, largest).to(frames)
-        else:
-            result[row] = picture.to(frames)
-        row += 1
+    count = int((len(frames) - 1) * rate) + 1
+    result = torch.empty((count, *frames.shape[1:]), dtype=frames.dtype, device=frames.device)
+    encoded: dict[int, EncodedFrame] = {}
+    for left, outputs in groupby(range(count), lambda k: int(k / rate)):
+        encoded = {k: v for k, v in encoded.items() if k == left}
+        between = [k for k in outputs if not _is_input(k, rate, left, result, frames)]
+        if not between:
+            continue
+        for k in {left, left + 1} - encoded.keys():
+            image = frames[k : k + 1].to(torch.float32)
+            encoded[k] = interp.encode(image / largest if largest else image)
+        times = [float(k / rate - left) for k in between]
+        pictures = interp(encoded[left], encoded[left + 1], times)
+        if largest:
+            pictures = (pictures * largest).round_().clamp_(0, largest)
+        result[between[0] : between[-1] + 1] = pictures.to(frames)
     return result
 
 
-def _pictures(
-    interp: "Interpolator", frames: Tensor, times: list[Fraction], largest: int | None
-) -> Iterator[tuple[int, Tensor | None]]:
-    """For each time its left frame, and the picture (3, H, W) in between, None on a frame itself."""
-    left, encoded = -1, {}
-    for at in times:
-        if int(at) != left:
-            left = int(at)
-            encoded = {k: v for k, v in encoded.items() if k == left}
-        if at == left:
-            yield left, None
-            continue
-        for k in (left, left + 1):
-            if k not in encoded:
-                image = frames[k : k + 1].to(torch.float32)
-                encoded[k] = interp.encode(image / largest if largest else image)
-        yield left, interp(encoded[left], encoded[left + 1], float(at - left))[0]
+def _is_input(k: int, rate: Fraction, left: int, result: Tensor, frames: Tensor) -> bool:
+    """Copies the input frame where output `k` falls on it."""
+    if k / rate != left:
+        return False
+    result[k] = frames[left]
+    return True
 
 
 def _from_images(interp: "Interpolator", images: list[Any], rate: Fraction) -> list[Any]:
