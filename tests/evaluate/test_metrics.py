@@ -1,27 +1,19 @@
-import json
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from midflow.errors import OptionError
 from midflow.evaluate import metrics
+from tests import parity
 
-CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "cases"
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @pytest.fixture(params=["losses", "losses_cut"], scope="module")
-def case(request: pytest.FixtureRequest) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
-    arrays = np.load(CASES / f"{request.param}.npz")
-    img0, img1 = (
-        torch.from_numpy(arrays[key]).permute(2, 0, 1)[None].float() / 255
-        for key in ("img0", "img1")
-    )
-    return img0, img1, json.loads(str(arrays["meta"]))["values"]
+def example(request: pytest.FixtureRequest) -> parity.Case:
+    return parity.case(request.param)
 
 
 def _random_pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,11 +39,9 @@ def _reduced(picture: torch.Tensor) -> torch.Tensor:
         ("msssim_standard", metrics.msssim_standard),
     ],
 )
-def test_metric_is_the_published_one(
-    case: tuple[torch.Tensor, torch.Tensor, dict[str, float]], name: str, metric: Metric
-) -> None:
-    img0, img1, values = case
-    assert metric(img0, img1).item() == pytest.approx(values[name], rel=1e-4)
+def test_metric_is_the_published_one(example: parity.Case, name: str, metric: Metric) -> None:
+    value = metric(example.image("img0"), example.image("img1")).item()
+    assert value == pytest.approx(example.meta["values"][name], rel=1e-4)
 
 
 def test_interpolation_error_of_one_level_everywhere_is_one() -> None:

@@ -1,101 +1,89 @@
-import json
 import math
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from midflow.errors import OptionError
 from midflow.train import losses
+from tests import parity
 
-CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "cases"
 
-
-class Case:
+class Example:
     """Two pictures, two flows and what the published losses say of them."""
 
     def __init__(self, name: str) -> None:
-        self.arrays = np.load(CASES / f"{name}.npz")
-        meta = json.loads(str(self.arrays["meta"]))
-        self.values: dict[str, Any] = meta["values"]
-        self.stride: dict[str, int] = meta["stride"]
-        self.img0, self.img1 = (self._picture(key) for key in ("img0", "img1"))
-        coarse = torch.from_numpy(self.arrays["coarse_flow"])
+        self.case = parity.case(name)
+        self.values: dict[str, Any] = self.case.meta["values"]
+        self.img0, self.img1 = self.case.image("img0"), self.case.image("img1")
+        coarse = torch.from_numpy(self.case.arrays["coarse_flow"])
         flows = F.interpolate(coarse, self.img0.shape[-2:], mode="bilinear", align_corners=False)
         self.flow0, self.flow1 = flows[:1], flows[1:]
 
-    def _picture(self, key: str) -> torch.Tensor:
-        return torch.from_numpy(self.arrays[key]).permute(2, 0, 1)[None].float() / 255
-
-    def map_difference(self, name: str, result: torch.Tensor) -> float:
-        stride = self.stride[name]
-        expected = torch.from_numpy(self.arrays[name]).flatten(0, -3)
-        return (result[0, :, ::stride, ::stride] - expected).abs().max().item()
-
 
 @pytest.fixture(params=["losses", "losses_cut"], scope="module")
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
+def example(request: pytest.FixtureRequest) -> Example:
+    return Example(request.param)
 
 
-def test_laplacian_loss_is_the_published_one(case: Case) -> None:
-    assert losses.laplacian_loss(case.img0, case.img1).item() == pytest.approx(
-        case.values["lap"], rel=1e-4
+def test_laplacian_loss_is_the_published_one(example: Example) -> None:
+    assert losses.laplacian_loss(example.img0, example.img1).item() == pytest.approx(
+        example.values["lap"], rel=1e-4
     )
 
 
-def test_each_octave_of_the_laplacian_is_the_published_one(case: Case) -> None:
-    terms = losses.laplacian_terms(case.img0, case.img1)
+def test_each_octave_of_the_laplacian_is_the_published_one(example: Example) -> None:
+    terms = losses.laplacian_terms(example.img0, example.img1)
     assert [term.item() for term in terms[:-1]] == pytest.approx(
-        case.values["lap_levels"], rel=1e-4
+        example.values["lap_levels"], rel=1e-4
     )
 
 
-def test_only_the_full_laplacian_loss_sees_a_change_of_brightness(case: Case) -> None:
-    brighter = case.img0 + 0.125
-    assert losses.laplacian_loss(case.img0, brighter).item() == pytest.approx(
-        case.values["lap_shifted_brightness"], abs=1e-6
+def test_only_the_full_laplacian_loss_sees_a_change_of_brightness(example: Example) -> None:
+    brighter = example.img0 + 0.125
+    assert losses.laplacian_loss(example.img0, brighter).item() == pytest.approx(
+        example.values["lap_shifted_brightness"], abs=1e-6
     )
-    assert losses.full_laplacian_loss(case.img0, brighter).item() == pytest.approx(0.125, rel=1e-4)
+    assert losses.full_laplacian_loss(example.img0, brighter).item() == pytest.approx(
+        0.125, rel=1e-4
+    )
 
 
-def test_full_laplacian_loss_adds_the_low_pass_level(case: Case) -> None:
-    terms = losses.laplacian_terms(case.img0, case.img1)
-    full = losses.full_laplacian_loss(case.img0, case.img1)
+def test_full_laplacian_loss_adds_the_low_pass_level(example: Example) -> None:
+    terms = losses.laplacian_terms(example.img0, example.img1)
+    full = losses.full_laplacian_loss(example.img0, example.img1)
     assert terms[-1] > 0.01
-    assert full.item() == pytest.approx(case.values["lap"] + terms[-1].item(), rel=1e-4)
+    assert full.item() == pytest.approx(example.values["lap"] + terms[-1].item(), rel=1e-4)
 
 
-def test_end_point_error_is_the_published_one(case: Case) -> None:
-    error = losses.end_point_error_map(case.flow0, case.flow1)
-    assert error.mean().item() == pytest.approx(case.values["epe_mean"], rel=1e-4)
-    assert case.map_difference("epe", error) <= 1e-4 * case.values["epe_mean"]
+def test_end_point_error_is_the_published_one(example: Example) -> None:
+    error = losses.end_point_error_map(example.flow0, example.flow1)
+    assert error.mean().item() == pytest.approx(example.values["epe_mean"], rel=1e-4)
+    assert example.case.difference("epe", error[0]) <= 1e-4 * example.values["epe_mean"]
 
 
-def test_masked_end_point_error_is_the_published_one(case: Case) -> None:
-    is_bright = case.img0.mean(1, keepdim=True) > 0.4
-    error = losses.end_point_error_map(case.flow0[:, :2], case.flow1[:, :2]) * is_bright
-    assert error.mean().item() == pytest.approx(case.values["epe_masked_mean"], rel=1e-4)
+def test_masked_end_point_error_is_the_published_one(example: Example) -> None:
+    is_bright = example.img0.mean(1, keepdim=True) > 0.4
+    error = losses.end_point_error_map(example.flow0[:, :2], example.flow1[:, :2]) * is_bright
+    assert error.mean().item() == pytest.approx(example.values["epe_masked_mean"], rel=1e-4)
 
 
-def test_sobel_difference_is_the_published_one(case: Case) -> None:
-    difference = losses.sobel_map(case.img0, case.img1)
-    assert difference.mean().item() == pytest.approx(case.values["sobel_mean"], rel=1e-4)
-    assert case.map_difference("sobel", difference) <= 1e-5
+def test_sobel_difference_is_the_published_one(example: Example) -> None:
+    difference = losses.sobel_map(example.img0, example.img1)
+    assert difference.mean().item() == pytest.approx(example.values["sobel_mean"], rel=1e-4)
+    assert example.case.difference("sobel", difference[0][:, None]) <= 1e-5
 
 
-def test_sobel_difference_of_a_flow_is_the_published_one(case: Case) -> None:
-    difference = losses.sobel_map(case.flow0, torch.zeros_like(case.flow0))
-    assert difference.mean().item() == pytest.approx(case.values["sobel_flow_mean"], rel=1e-4)
+def test_sobel_difference_of_a_flow_is_the_published_one(example: Example) -> None:
+    difference = losses.sobel_map(example.flow0, torch.zeros_like(example.flow0))
+    assert difference.mean().item() == pytest.approx(example.values["sobel_flow_mean"], rel=1e-4)
 
 
-def test_census_distance_is_the_published_one(case: Case) -> None:
-    distance = losses.census_map(case.img0, case.img1)
-    assert distance.mean().item() == pytest.approx(case.values["ternary_mean"], rel=1e-4)
-    assert case.map_difference("ternary", distance) <= 1e-5
+def test_census_distance_is_the_published_one(example: Example) -> None:
+    distance = losses.census_map(example.img0, example.img1)
+    assert distance.mean().item() == pytest.approx(example.values["ternary_mean"], rel=1e-4)
+    assert example.case.difference("ternary", distance[0]) <= 1e-5
 
 
 def test_end_point_error_of_a_three_four_five_triangle_is_five() -> None:
