@@ -1,0 +1,1 @@
+"""Pixels and time: reading, converting and writing clips and pictures with PyAV."""

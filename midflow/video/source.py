@@ -1,0 +1,211 @@
+"""Opening a clip and reading what it says about itself: stream, colour, rate, rotation, HDR."""
+
+import logging
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from midflow.errors import VideoError
+from midflow.video.frame import (
+    RANGE_FULL,
+    RANGE_UNSPECIFIED,
+    UNSPECIFIED,
+    ClipInfo,
+    ColorSpec,
+)
+from midflow.video.pixel import has_alpha, layout, working_format
+
+log = logging.getLogger(__name__)
+
+# H.273 code of the matrix coefficients -> name in color.py; 10 is the constant-luminance form of
+# BT.2020
+_MATRICES = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt601",
+    6: "bt601",
+    7: "smpte240m",
+    9: "bt2020",
+    10: "bt2020",
+}
+_SD_HEIGHT, _SD_WIDTH = 576, 1024
+_DEFAULT_RATE = Fraction(25)
+# above this a frame rate is a guess from the time base (90,000 or 1,000 "frames" per second)
+_LARGEST_RATE = 960
+_TIME_UNIT = Fraction(1, 1_000_000)  # of a container's start and duration
+
+
+def open_source(path: Path) -> InputContainer:
+    """Open a media file for reading.
+
+    Raises:
+        VideoError: one line that names the path and what to do.
+    """
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder: give a video file")
+    if not path.exists():
+        raise VideoError(f"{path} does not exist: check the name")
+    try:
+        if path.stat().st_size == 0 and path.is_file():
+            raise VideoError(f"{path} is empty (0 bytes): copy or download it again")
+        # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
+        return av.open(str(path.absolute()), metadata_errors="replace")
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read: change its permissions") from error
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VideoError(
+            f"{path} cannot be opened as a video ({reason}): is it whole, and a video file?"
+        ) from error
+
+
+def main_video(container: InputContainer, path: Path) -> VideoStream:
+    """The stream to interpolate: the largest picture that moves (cover art does not count).
+
+    Raises:
+        VideoError: there is none.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise VideoError(
+            f"{path} has no video stream (it holds: {kinds}): give a file with a picture that moves"
+        )
+    best = container.streams.best("video")
+    stream = (
+        best
+        if best in streams
+        else max(streams, key=lambda s: s.width * s.height if s.codec_context else 0)
+    )
+    if stream.codec_context is None:
+        raise VideoError(
+            f"{path} holds video in a codec this FFmpeg cannot decode: convert it to H.264 first"
+        )
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def describe(
+    path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame
+) -> ClipInfo:
+    """Everything the first frame and the headers tell; `start` is for the reader to fill."""
+    coded = frame.format.name
+    pixel_format = working_format(coded)
+    matrix = _display_matrix(frame)
+    duration = _duration(container, stream)
+    rate = nominal_rate(stream)
+    count = stream.frames or (round(duration * rate) if duration else None)
+    return ClipInfo(
+        path=path,
+        width=frame.width,
+        height=frame.height,
+        pixel_format=pixel_format,
+        color=_color(frame, stream, layout(pixel_format).kind),
+        frame_rate=rate,
+        start=Fraction(0),
+        duration=duration,
+        frame_count=count,
+        rotation=frame.rotation if matrix else 0,
+        display_matrix=matrix,
+        sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+        codec=stream.codec_context.name,
+        source_format=coded,
+        has_audio=bool(container.streams.audio),
+        has_alpha=has_alpha(coded),
+        is_interlaced=frame.interlaced_frame,
+        stream_index=stream.index,
+        time_base=stream.time_base or Fraction(1, 90000),
+        hdr=_hdr(frame),
+    )
+
+
+def container_start(container: InputContainer) -> Fraction:
+    """Time a player shows as zero, in seconds; what starts below zero is counted from zero."""
+    return max(Fraction(0), (container.start_time or 0) * _TIME_UNIT)
+
+
+def nominal_rate(stream: VideoStream) -> Fraction:
+    """Frames per second: the average where it is believable, else FFmpeg's guess, else 25."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0 < rate <= _LARGEST_RATE:
+            return Fraction(rate)
+    return _DEFAULT_RATE
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return container.duration * _TIME_UNIT if container.duration else None
+
+
+def _color(frame: av.VideoFrame, stream: VideoStream, kind: str) -> ColorSpec:
+    context = stream.codec_context
+
+    def tag(name: str, unspecified: int) -> int:
+        values = (int(getattr(frame, name)), int(getattr(context, name)))
+        return next((v for v in values if v != unspecified), unspecified)
+
+    matrix_code = tag("colorspace", UNSPECIFIED)
+    range_code = tag("color_range", RANGE_UNSPECIFIED)
+    name = frame.format.name
+    full = range_code == RANGE_FULL
+    if range_code == RANGE_UNSPECIFIED:  # FFmpeg, too, takes RGB, grey and yuvj as full range
+        full = kind != "yuv" or name.startswith("yuvj")
+    return ColorSpec(
+        matrix="rgb" if kind == "rgb" else _matrix(matrix_code, frame.width, frame.height),
+        full_range=full,
+        chroma_location="center" if name.startswith("yuvj") and context.name == "mjpeg" else "left",
+        matrix_code=matrix_code,
+        range_code=RANGE_FULL if name.startswith("yuvj") else range_code,
+        primaries=tag("color_primaries", UNSPECIFIED),
+        transfer=tag("color_trc", UNSPECIFIED),
+    )
+
+
+def _matrix(code: int, width: int, height: int) -> str:
+    guess = "bt601" if height <= _SD_HEIGHT and width <= _SD_WIDTH else "bt709"
+    if code not in _MATRICES and code not in (0, UNSPECIFIED, 3):
+        log.warning(
+            "colour matrix %d is not supported: its samples are treated as %s and keep their tag",
+            code,
+            guess,
+        )
+    return _MATRICES.get(code, guess)
+
+
+def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
+    items: Iterable[Any] = frame.side_data  # iterates over the entries, not over keys
+    wanted = ("DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+    return {item.type.name: bytes(item) for item in items if item.type.name in wanted}
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    raw = _side_data(frame).get("DISPLAYMATRIX")
+    return struct.unpack("=9i", raw[:36]) if raw else None
+
+
+def _hdr(frame: av.VideoFrame) -> dict[str, str]:
+    """Static HDR metadata as x265 writes it: chromaticity in 1/50,000, luminance in 1/10,000 cd/m2."""
+    found, data = {}, _side_data(frame)
+    if raw := data.get("MASTERING_DISPLAY_METADATA"):
+        numbers = struct.unpack("=22i", raw[:88])
+        pairs = list(zip(numbers[0:20:2], numbers[1:20:2], strict=True))
+        if numbers[20] and numbers[21] and all(den for _, den in pairs):
+            x = [round(Fraction(num, den) * 50000) for num, den in pairs[:8]]
+            low, high = (round(Fraction(num, den) * 10000) for num, den in pairs[8:])
+            found["master-display"] = (
+                f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({high},{low})"
+            )
+    if raw := data.get("CONTENT_LIGHT_LEVEL"):
+        found["max-cll"] = "{},{}".format(*struct.unpack("=2I", raw[:8]))
+    return found
