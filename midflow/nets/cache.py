@@ -9,6 +9,9 @@ import hashlib
 import json
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from midflow.errors import CheckpointError
@@ -17,6 +20,7 @@ BUNDLED = "midflow-1"
 """The model in the package, loaded by default."""
 
 HASHES = "hashes.json"
+_LOCK_POLL_SECONDS = 0.1
 _BUNDLED_FOLDER = Path(__file__).parents[1] / "weights"
 _CACHED_AS = (
     "{name}.safetensors",
@@ -79,10 +83,11 @@ def read_hashes(folder: Path) -> dict[str, str]:
 
 def record_hashes(folder: Path, hashes: dict[str, str]) -> None:
     """Adds to the record of `folder`; the file is replaced whole, never half written."""
-    merged = {**read_hashes(folder), **hashes}
-    partial = folder / f".{HASHES}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(folder / HASHES)
+    with locked(folder / f".{HASHES}.lock"):
+        merged = {**read_hashes(folder), **hashes}
+        partial = folder / f".{HASHES}.partial"
+        partial.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(folder / HASHES)
 
 
 def check_hashes(path: Path) -> bool:
@@ -105,6 +110,32 @@ def check_hashes(path: Path) -> bool:
                 f"{recorded[name]}, got {digest}. Remove the file and pull it again"
             )
     return hashes.keys() <= recorded.keys()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits for, then holds, the lock file `path` against other threads and processes.
+
+    The system lets go of the lock when its holder ends, however it ends; the empty file stays.
+    """
+    with path.open("ab") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            _wait_for(lambda: msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1))
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _wait_for(attempt: Callable[[], None]) -> None:
+    while True:
+        try:
+            return attempt()
+        except OSError:
+            time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _sha256(path: Path) -> str:
