@@ -7,10 +7,9 @@ never runs it.
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from midflow.nets.ifnet import Encoded, IFNet, Level, Prediction, warp_pair
+from midflow.nets.ifnet import IFNet, Prediction
 from midflow.train.losses import distillation_loss, laplacian_loss
 
 
@@ -51,24 +50,19 @@ class Distillation(nn.Module):
         enc0, enc1 = net.encode_frame(img0), net.encode_frame(img1)
         levels = net.levels(enc0, enc1, timestep)
         student = net.render(enc0, enc1, levels[-1])
-        teacher = _blend(enc0, enc1, net.teach(enc0, enc1, timestep, levels[-1], truth))
+        taught = net.teach(enc0, enc1, timestep, levels[-1], truth)
+        teacher = net.render(enc0, enc1, taught, refine=False)
+        blends = [net.render(enc0, enc1, level, refine=False).frame for level in levels]
         return Lesson(
             student,
             teacher,
             laplacian_loss(student.frame, truth),
             laplacian_loss(teacher.frame, truth),
             distillation_loss(
-                [_blend(enc0, enc1, level).frame for level in levels],
+                blends,
                 [level.flow for level in levels],
                 teacher.frame,
                 teacher.flow,
                 truth,
             ),
         )
-
-
-def _blend(enc0: Encoded, enc1: Encoded, level: Level) -> Prediction:
-    """The two frames warped and mixed along `level`, without refinement."""
-    warped0, warped1 = warp_pair(enc0.image, enc1.image, level.flow)
-    weight = torch.sigmoid(level.logit)
-    return Prediction(torch.lerp(warped1, warped0, weight), level.flow, weight)
