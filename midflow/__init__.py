@@ -1,10 +1,10 @@
 """Video frame interpolation with RIFE.
 
-    import midflow
+import midflow
 
-    interp = midflow.Interpolator(midflow.load_model())
-    middle = interp(img0, img1, timestep=0.5)  # (B, 3, H, W) RGB in [0, 1]
-    midflow.interpolate_video("in.mp4", "out.mp4", fps="60")
+interp = midflow.Interpolator(midflow.load_model())
+middle = interp(img0, img1, timestep=0.5)  # (B, 3, H, W) RGB in [0, 1]
+midflow.interpolate_video("in.mp4", "out.mp4", fps="60")
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Sequences of pictures as people hold them: tensors, numpy arrays, PIL images; the same kind comes back."""
+"""Sequences as people hold them: tensors, numpy arrays, PIL images; the same kind comes back."""
 
 from fractions import Fraction
 from itertools import groupby

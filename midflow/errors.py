@@ -1,11 +1,11 @@
-"""The errors midflow raises on purpose. Each message says what is required, what came and what to do.
+"""The errors midflow raises on purpose: what is required, what came and what to do.
 
-    MidflowError
-    ├── OptionError (also a ValueError)         an option or argument outside its range
-    ├── UnknownModelError                       no release or model of that name
-    ├── CheckpointError                         a file that is not the weights it should be
-    ├── VideoError                              a clip or picture that cannot be read or written
-    └── MissingExtraError (also an ImportError) an optional package is not installed
+MidflowError
+├── OptionError (also a ValueError)         an option or argument outside its range
+├── UnknownModelError                       no release or model of that name
+├── CheckpointError                         a file that is not the weights it should be
+├── VideoError                              a clip or picture that cannot be read or written
+└── MissingExtraError (also an ImportError) an optional package is not installed
 """
 
 

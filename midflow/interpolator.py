@@ -1,13 +1,14 @@
 """Interpolator: two frames and a time between them in, the frame in between out.
 
-The door between pictures of any size and a network: device, precision, padding, batching of timesteps,
-ensembles, and the way to any time for networks that only know the middle.
+The door between pictures of any size and a network: device, precision, padding, batches of
+timesteps, ensembles, and the way to any time for networks that only know the middle.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from midflow import arrays
 from midflow.bisection import nearest_dyadic, plan_depth
 from midflow.device import choose_device
 from midflow.errors import OptionError
-from midflow.nets.config import FLOW_SCALES
-from midflow.nets.ifnet import Encoded, Prediction
+from midflow.nets.config import FLOW_SCALES, IFNetConfig
+from midflow.nets.legacy import LegacyConfig
+from midflow.nets.prediction import Encoded, Prediction
 from midflow.padding import Padding
 
 logger = logging.getLogger(__name__)
@@ -83,14 +85,14 @@ class Interpolator:
         _check_choice("precision", precision, tuple(PRECISIONS))
         _check_choice("flow_scale", flow_scale, FLOW_SCALES)
         _check_choice("backend", backend, BACKENDS)
-        self.config = model.config
+        self.config: IFNetConfig | LegacyConfig = model.config  # type: ignore[assignment]
         if ensemble and not self.config.has_ensemble:
             raise OptionError(
-                f"release {model.release or 'of this model'} has no ensemble: the features it carries "
-                "from block to block, or its fixed time, have no swapped form; use tta=True instead"
+                f"{model.release or 'this network'} has no ensemble: the features it carries from "
+                "block to block, or its fixed time, have no swapped form; tta=True works"
             )
         self.device, self.device_reason = choose_device(device)
-        self.model = model.to(self.device).eval()
+        self.model: Any = model.to(self.device).eval()
         self.precision = precision
         self.flow_scale = float(flow_scale)
         self.ensemble = ensemble
@@ -121,7 +123,7 @@ class Interpolator:
             return img
         _check_image(img)
         image = img.to(self.device, torch.float32)
-        padding = Padding(*image.shape[-2:], self.pad_multiple)
+        padding = Padding(image.shape[-2], image.shape[-1], self.pad_multiple)
         return self._encode_padded(image, padding, padding.pad(image))
 
     @torch.inference_mode()
@@ -138,7 +140,7 @@ class Interpolator:
             img1: the later frame, same size.
             timestep: in [0, 1]; a number for all, or one for each of the B pairs; a single pair
                 takes any number T of timesteps, which run as one batch. At 0 and 1 the result is
-                the input.
+                the input, and between two identical frames it is that frame.
 
         Returns:
             (B, 3, H, W), or (T, 3, H, W) for a single pair, float32 on the interpolator's device.
@@ -151,7 +153,7 @@ class Interpolator:
             frames = enc0.padding.unpad(self._predict(enc0, enc1, times).frame)
         else:
             frames = self._bisect(enc0, enc1, times)
-        return _with_ends(frames, enc0.image, enc1.image, times)
+        return _with_inputs(frames, enc0.image, enc1.image, times)
 
     @torch.inference_mode()
     def flow(
@@ -167,15 +169,19 @@ class Interpolator:
             (dx, dy); and the blend weight of frame 0, (B, 1, H, W) in [0, 1].
 
         Raises:
-            OptionError: as in a call, and for times other than 0.5 where the network knows no other.
+            OptionError: as in a call, and for times other than 0.5 where no other is known.
         """
         enc0, enc1, times = self._checked(img0, img1, timestep)
         if not self.has_timestep and bool((times != 0.5).any()):
-            raise OptionError(f"this network estimates flow at timestep 0.5 only, got {timestep = }")
+            raise OptionError(
+                f"this network estimates flow at timestep 0.5 only, got {timestep = }"
+            )
         prediction = self._predict(enc0, enc1, times)
         return enc0.padding.unpad(prediction.flow), enc0.padding.unpad(prediction.weight)
 
-    def sequence(self, frames: "arrays.Frames", factor: int | float | Fraction = 2) -> "arrays.Frames":
+    def sequence(
+        self, frames: "arrays.Frames", factor: int | float | Fraction = 2
+    ) -> "arrays.Frames":
         """Raises the rate of a sequence: `factor` frames for each step from frame to frame.
 
         Args:
@@ -244,9 +250,12 @@ class Interpolator:
     def _bisect(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Tensor:
         """Reaches `times` by halving intervals, for networks that only know t = 0.5."""
         if len(enc0) > 1:
-            pairs = zip(enc0.image.split(1), enc1.image.split(1), times.split(1), strict=True)
+            pairs = zip(*(x.unbind() for x in (enc0.image, enc1.image, times)), strict=True)
             return torch.cat(
-                [self._bisect(self.encode(a), self.encode(b), t) for a, b, t in pairs]
+                [
+                    self._bisect(self.encode(a[None]), self.encode(b[None]), t[None])
+                    for a, b, t in pairs
+                ]
             )
         wanted = times.tolist()
         depth = plan_depth(wanted)
@@ -274,11 +283,13 @@ class Interpolator:
             self._has_said_bisection = True
 
 
-def _with_ends(frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
-    """Puts the inputs themselves where a timestep is exactly 0 or 1."""
-    at = times.view(-1, 1, 1, 1)
-    if bool(((times == 0) | (times == 1)).any()):
-        frames = torch.where(at == 0, img0, torch.where(at == 1, img1, frames))
+def _with_inputs(frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
+    """Puts the inputs themselves at timesteps 0 and 1, and where both are the same frame."""
+    is_same = (img0 == img1).flatten(1).all(1)
+    is_first, is_last = (times == 0) | is_same, times == 1
+    if bool((is_first | is_last).any()):
+        frames = torch.where(is_last.view(-1, 1, 1, 1), img1, frames)
+        frames = torch.where(is_first.view(-1, 1, 1, 1), img0, frames)
     return frames
 
 

@@ -1,4 +1,4 @@
-"""Reads the parity fixtures: weights computed from key names, and what the reference networks made of them.
+"""Reads the parity fixtures: weights computed from names, and what the reference made of them.
 
 The rules, the cases and the tolerances are those of tests/fixtures/parity/README.md.
 """
@@ -35,14 +35,16 @@ class Case:
         return self.meta["runs"]
 
     def image(self, key: str, padded: tuple[int, int] | None = None) -> Tensor:
-        """uint8 (H, W, 3) or (B, H, W, 3) -> (B, 3, H, W) in [0, 1], zero-padded right and bottom."""
+        """(H, W, 3) or (B, H, W, 3) -> (B, 3, H, W) in [0, 1], zero-padded right and bottom."""
         picture = torch.from_numpy(self.arrays[key]).float() / 255
-        picture = (picture if picture.dim() == 4 else picture[None]).permute(0, 3, 1, 2).contiguous()
+        picture = (
+            (picture if picture.dim() == 4 else picture[None]).permute(0, 3, 1, 2).contiguous()
+        )
         height, width = padded or picture.shape[-2:]
         return F.pad(picture, (0, width - picture.shape[-1], 0, height - picture.shape[-2]))
 
     def difference(self, key: str, value: Tensor) -> float:
-        """Largest |difference| between `value` (C, H, W) and a stored array, at the stored pixels."""
+        """Largest |difference| between `value` (C, H, W) and a stored array where it is stored."""
         expected = torch.from_numpy(self.arrays[key].astype(np.float32))
         height, width = self.arrays["img0"].shape[-3:-1]
         step = self.meta["stride"].get(key, 1)

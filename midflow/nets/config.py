@@ -59,7 +59,9 @@ class IFNetConfig:
                 f"got {self.channels = }, {self.scales = }, {self.depths = }"
             )
         if any(scale % self.resolution for scale in self.scales):
-            raise OptionError(f"scales must be multiples of {self.resolution = }, got {self.scales}")
+            raise OptionError(
+                f"scales must be multiples of {self.resolution = }, got {self.scales}"
+            )
         if self.resolution == 2 and self.encoder != "named":
             raise OptionError(f"resolution 2 needs encoder 'named', got {self.encoder!r}")
 
@@ -71,7 +73,8 @@ class IFNetConfig:
     @property
     def pad_multiple(self) -> int:
         """Frame sides must be multiples of this (at flow_scale 1 or more)."""
-        return 4 * max(self.scales) * (2 if self.retry else 1)
+        least = 16 if self.refine else 1  # four halvings in the U-Net
+        return max(least, 4 * max(self.scales) * (2 if self.retry else 1))
 
     @property
     def has_residual_mask(self) -> bool:

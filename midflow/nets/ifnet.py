@@ -1,14 +1,14 @@
 """IFNet: every RIFE network of the paper and of the 4.x releases, and midflow's own, in one class.
 
-From two frames and a timestep t the blocks estimate, coarse to fine, the flows from time t back to each frame
-and a blend weight; the frames are warped and blended:
+From two frames and a timestep t the blocks estimate, coarse to fine, the flows from time t back
+to each frame and a blend weight; the frames are warped and blended:
 
     frame = weight * warp(img0, flow[:, :2]) + (1 - weight) * warp(img1, flow[:, 2:])
 
-Block k works at 1 / scales[k] of the frame: what it sees is reduced (flow in size and value), what it finds is
-enlarged (flow in size and value) and added to the flow so far. The forward pass here is exact and avoids most
-full-size work: pictures are warped only where the reduction will look, mask and carried features go from block to
-block directly. `plain.py` holds the same computation step by step.
+Block k works at 1 / scales[k] of the frame: what it sees is reduced (flow in size and value), what
+it finds is enlarged (flow in size and value) and added to the flow so far. The forward pass here is
+exact and avoids most full-size work: pictures are warped only where the reduction will look, mask
+and carried features go from block to block directly. `plain.py` is the same step by step.
 
 Huang et al., "Real-Time Intermediate Flow Estimation for Video Frame Interpolation", ECCV 2022.
 """
@@ -22,49 +22,11 @@ from torch import Tensor, nn
 from midflow.errors import OptionError
 from midflow.nets.blocks import Block, build_encoder
 from midflow.nets.config import IFNetConfig
+from midflow.nets.prediction import Encoded, Level, Prediction
 from midflow.nets.refine import ContextNet, UNet, warp_pyramid
 from midflow.nets.warp import regrid, resize, warp, warp_reduced
 
 LARGE_MOTION = 32  # pixels; 4.0 and 4.1 look again at twice the scales above it
-
-
-class Encoded(NamedTuple):
-    """What a network keeps of one frame, computed once and used for every pair and timestep."""
-
-    image: Tensor
-    """(B, 3, H, W) in [0, 1], H and W multiples of the network's `pad_multiple`."""
-    features: tuple[Tensor, ...] = ()
-    """Whatever the network wants to keep."""
-
-    def expand(self, batch: int) -> "Encoded":
-        """The same frame for each of `batch` timesteps, without a copy."""
-        image, *features = (x.expand(batch, -1, -1, -1) for x in (self.image, *self.features))
-        return Encoded(image, tuple(features))
-
-    def sample(self, i: int) -> "Encoded":
-        """Frame `i` of the batch, as a batch of one."""
-        image, *features = (x[i : i + 1] for x in (self.image, *self.features))
-        return Encoded(image, tuple(features))
-
-
-class Prediction(NamedTuple):
-    """What a network returns for a timestep."""
-
-    frame: Tensor
-    """(B, 3, H, W), in [0, 1] for inputs in [0, 1]."""
-    flow: Tensor
-    """(B, 4, H, W) pixels: [:, :2] from time t to frame 0, [:, 2:] to frame 1, each (dx, dy)."""
-    weight: Tensor
-    """(B, 1, H, W) blend weight of frame 0, in [0, 1]."""
-
-
-class Level(NamedTuple):
-    """The estimate after one block, at the size of the frame."""
-
-    flow: Tensor
-    """(B, 4, H, W) pixels."""
-    logit: Tensor
-    """(B, 1, H, W) blend weight of frame 0 before the sigmoid."""
 
 
 class IFNet(nn.Module):
@@ -77,7 +39,9 @@ class IFNet(nn.Module):
         super().__init__()
         self.config = config
         self.release: str | None = None
-        for k, (channels, depth) in enumerate(zip(config.channels, config.trunk_depths, strict=True)):
+        for k, (channels, depth) in enumerate(
+            zip(config.channels, config.trunk_depths, strict=True)
+        ):
             cin = config.first_inputs if k == 0 else config.later_inputs
             setattr(self, f"block{k}", Block(config, cin, channels, depth))
         if config.teacher:
@@ -115,8 +79,8 @@ class IFNet(nn.Module):
         Args:
             frame0: (B, 3, H, W) RGB in [0, 1], or what `encode_frame` made of it.
             frame1: the later frame, likewise.
-            timestep: in [0, 1], one for all or (B,); one pair may meet many timesteps.
-                Networks without a timestep input make 0.5.
+            timestep: in [0, 1], one for all or (B,); one pair may meet many. Networks without
+                a timestep input make 0.5.
             flow_scale: one of 0.25, 0.5, 1, 2, 4: below 1 the motion is sought at a coarser size.
             ensemble: run each block in both directions and average them (`config.has_ensemble`).
         """
@@ -125,7 +89,7 @@ class IFNet(nn.Module):
         enc0, enc1, t = self._prepare(frame0, frame1, timestep)
         if self.config.retry and len(t) > 1:  # the retry is a decision for each sample
             return self._one_by_one(enc0, enc1, t, flow_scale, ensemble)
-        pair = _Pair(enc0.features[0], enc1.features[0], t)
+        pair = _Pair.of(enc0, enc1, t)
         for flow, heads in self._run(pair, self._steps(flow_scale), ensemble):
             estimate = flow, heads
         return self.render(enc0, enc1, self._level(*estimate))
@@ -133,9 +97,8 @@ class IFNet(nn.Module):
     def levels(
         self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor = 0.5
     ) -> list[Level]:
-        """Flow and mask after each block, coarse to fine, at full size: what training supervises."""
-        enc0, enc1, t = self._prepare(frame0, frame1, timestep)
-        pair = _Pair(enc0.features[0], enc1.features[0], t)
+        """Flow and mask after each block, coarse to fine, at full size: for training."""
+        pair = _Pair.of(*self._prepare(frame0, frame1, timestep))
         return [self._level(*estimate) for estimate in self._run(pair, self._steps(1.0), False)]
 
     def teach(
@@ -155,18 +118,26 @@ class IFNet(nn.Module):
             level: the last of `levels`.
             truth: (B, 3, H, W), the frame at `timestep`.
         """
-        enc0, enc1, t = self._prepare(frame0, frame1, timestep)
-        pair = _Pair(enc0.features[0], enc1.features[0], t)
+        pair = _Pair.of(*self._prepare(frame0, frame1, timestep))
         step = self._head_step(1)
         out = resize(self.block_tea(self._inputs(pair, level.flow, [level.logit, truth], 1)), step)
         return Level(level.flow + out[:, :4] * step, level.logit + out[:, 4:5])
 
-    def render(self, enc0: Encoded, enc1: Encoded, level: Level) -> Prediction:
-        """Warps and mixes both frames along `level`; the paper's networks then correct the mix."""
-        warped0, warped1 = warp_pair(enc0.image, enc1.image, level.flow)
+    def render(
+        self, enc0: Encoded, enc1: Encoded, level: Level, *, refine: bool = True
+    ) -> Prediction:
+        """Warps and mixes both frames along `level`; the paper's networks then correct the mix.
+
+        Args:
+            enc0: the earlier frame.
+            enc1: the later frame.
+            level: flow and mask, one of `levels`.
+            refine: False leaves the correction out, as training compares the levels.
+        """
+        warped0, warped1 = warp(enc0.image, level.flow[:, :2]), warp(enc1.image, level.flow[:, 2:])
         weight = torch.sigmoid(level.logit)
         frame = torch.lerp(warped1, warped0, weight)
-        if self.config.refine:
+        if self.config.refine and refine:
             images = enc0.image, enc1.image, warped0, warped1
             x = torch.cat((*images, level.logit, level.flow), 1)
             context0 = warp_pyramid(enc0.features[1:], level.flow[:, :2])
@@ -180,7 +151,9 @@ class IFNet(nn.Module):
         """Encodes what is not encoded yet and brings both frames and the timestep to one batch."""
         enc0 = frame0 if isinstance(frame0, Encoded) else self.encode_frame(frame0)
         enc1 = frame1 if isinstance(frame1, Encoded) else self.encode_frame(frame1)
-        t = torch.as_tensor(timestep, dtype=torch.float32, device=enc0.image.device).view(-1, 1, 1, 1)
+        t = torch.as_tensor(timestep, dtype=torch.float32, device=enc0.image.device).view(
+            -1, 1, 1, 1
+        )
         batch = max(len(t), len(enc0.image))
         return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)
 
@@ -272,6 +245,10 @@ class _Pair(NamedTuple):
     work1: Tensor
     timestep: Tensor
 
+    @classmethod
+    def of(cls, enc0: Encoded, enc1: Encoded, timestep: Tensor) -> "_Pair":
+        return cls(enc0.features[0], enc1.features[0], timestep)
+
     def swapped(self) -> "_Pair":
         return _Pair(self.work1, self.work0, 1 - self.timestep)
 
@@ -281,11 +258,6 @@ class _Head(NamedTuple):
 
     planes: Tensor
     step: float
-
-
-def warp_pair(img0: Tensor, img1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Both frames (B, 3, H, W) as seen at the time `flow` (B, 4, H, W) starts from."""
-    return warp(img0, flow[:, :2]), warp(img1, flow[:, 2:])
 
 
 def _interleave(a: Tensor, b: Tensor) -> list[Tensor]:

@@ -1,20 +1,21 @@
-"""The forward pass of an IFNet step by step, every picture at full size: what the fast one is held to.
+"""The forward pass of an IFNet step by step, every picture at full size.
 
-Ten times as readable and half as fast; used by the tests and by benchmarks/speed_forward.py.
+What the fast one is held to, by the tests and by benchmarks/speed_forward.py.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midflow.nets.ifnet import IFNet, Prediction
+from midflow.nets.ifnet import IFNet
+from midflow.nets.prediction import Prediction
 from midflow.nets.warp import warp
 
 
 def plain_forward(
     net: IFNet, img0: Tensor, img1: Tensor, timestep: float = 0.5, flow_scale: float = 1.0
 ) -> Prediction:
-    """Computes what `net(img0, img1, timestep)` computes, for networks without refinement and retry.
+    """The same as `net(img0, img1, timestep)`, for networks without refinement and retry.
 
     Args:
         net: the network.

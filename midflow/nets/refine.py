@@ -1,7 +1,7 @@
-"""The paper's refinement: context features of both frames, warped, and a U-Net that corrects the blend.
+"""The paper's refinement: warped context features of both frames and a U-Net correct the blend.
 
-Huang et al., ECCV 2022, section 3.2 and appendix. With `full_size` (the 2R network) the first level of both
-networks works at the size of the frame instead of half of it.
+Huang et al., ECCV 2022. With `full_size` (the 2R network) the first level of both networks works at
+the size of the frame instead of half of it.
 """
 
 import torch

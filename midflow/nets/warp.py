@@ -4,10 +4,10 @@ A backward warp reads the source at the place the flow points to:
 
     warp(image, flow)[y, x] = image[y + flow[1, y, x], x + flow[0, y, x]]
 
-bilinear between pixels, the border replicated outside. Resizing is bilinear with pixel areas aligned
-(`align_corners=False`) and no antialiasing, so halving averages two pixels while a reduction by s = 4, 8, 16
-reads just the 2 x 2 pixels in the centre of every s x s cell. `warp_reduced` uses that: of a warped picture
-that is about to be reduced, only those centre pixels are ever computed.
+bilinear between pixels, the border replicated outside. Resizing is bilinear with pixel areas
+aligned (`align_corners=False`) and no antialiasing, so a reduction by an even s reads just the 2 x 2
+pixels in the centre of every s x s cell. `warp_reduced` uses that: of a warped picture that is about
+to be reduced, only those centre pixels are ever computed.
 """
 
 import torch
@@ -40,7 +40,7 @@ def regrid(x: Tensor, source: float, target: float) -> Tensor:
 
 
 def centers(x: Tensor, step: int) -> Tensor:
-    """The 2 x 2 centre pixels of each `step` x `step` cell: (B, C, H, W) -> (B, C, 2H/step, 2W/step).
+    """The 2 x 2 centre pixels of each cell: (B, C, H, W) -> (B, C, 2H / step, 2W / step).
 
     `step` is even; the mean of each 2 x 2 is exactly the bilinear reduction by `step`.
     """
@@ -58,11 +58,13 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 
     Returns (B, C, H, W) in the dtype of `image`; coordinates are float32 under any precision.
     """
-    return _sample(image, flow, _positions(image.shape[-1], flow), _positions(image.shape[-2], flow))
+    return _sample(
+        image, flow, _positions(image.shape[-1], flow), _positions(image.shape[-2], flow)
+    )
 
 
 def warp_reduced(image: Tensor, flow: Tensor, step: float) -> Tensor:
-    """The same as `resize(warp(image, flow), 1 / step)`, at 4 / step^2 of the cost where step is even.
+    """The same as `resize(warp(image, flow), 1 / step)`, but 4 / step^2 of the work if even.
 
     Args:
         image: (B, C, H, W).

@@ -8,7 +8,7 @@ import torch
 
 from midflow.errors import OptionError
 from midflow.nets import legacy
-from midflow.nets.ifnet import Prediction
+from midflow.nets.prediction import Prediction
 from midflow.nets.legacy import build_legacy, legacy_config_from
 from midflow.nets.warp import warp
 from tests import parity
