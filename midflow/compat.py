@@ -26,6 +26,7 @@ from midflow.device import choose_device
 from midflow.errors import CheckpointError, OptionError
 from midflow.nets.config import FLOW_SCALES, RIFE_CONFIG
 from midflow.nets.ifnet import IFNet
+from midflow.nets.saving import save_model as write_weights
 from midflow.nets.statefile import read_weights
 from midflow.padding import Padding
 from midflow.train.teacher import Distillation, Lesson
@@ -111,18 +112,12 @@ class Model:
         """Writes `path`/flownet.pkl, teacher included, as the reference reads it; only on rank 0.
 
         The folder is made if need be, and the file replaced whole or not at all.
+
+        Raises:
+            CheckpointError: the file cannot be written, or a weight is not finite.
         """
-        if rank != 0:
-            return
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{FILE_NAME}.part"
-        try:
-            # The reference reads nothing but keys with the prefix of distributed training.
-            torch.save({f"module.{k}": v for k, v in self.flownet.state_dict().items()}, part)
-            part.replace(folder / FILE_NAME)
-        finally:
-            part.unlink(missing_ok=True)
+        if rank == 0:
+            write_weights(self.flownet, Path(path) / FILE_NAME)
 
     def inference(
         self,
