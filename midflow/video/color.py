@@ -106,7 +106,7 @@ def from_rgb(rgb: Tensor, color: ColorSpec, pixel_format: str) -> Planes:
 
 @lru_cache(maxsize=64)
 def _code_range(form: PixelLayout, color: ColorSpec) -> tuple[float, float, float, float]:
-    """Luma: codes from black to white, black's code. Chroma: codes from -0.5 to 0.5, neutral code."""
+    """Codes from black to white and black itself; codes from -0.5 to 0.5 of chroma and its zero."""
     unit = 1 << (form.bits - 8)
     largest = (1 << form.bits) - 1
     if color.full_range:

@@ -49,7 +49,7 @@ class Frame:
     """One decoded picture."""
 
     data: Planes
-    """Contiguous (H, W) uint8 or uint16, in the order of the clip's `pixel_format` (gbrp: G, B, R)."""
+    """(H, W) each, uint8 or uint16, in the order of `ClipInfo.pixel_format` (gbrp: G, B, R)."""
     pts: Fraction
     """When it is first shown, in seconds."""
     duration: Fraction
@@ -96,6 +96,6 @@ class ClipInfo:
     end: Fraction | None = None
     """Where a trimmed clip ends on the clip's time axis; None for the end of the file."""
     origin: Fraction = Fraction(0)
-    """The time that becomes 0 in an output: a player's 0, or the first frame after a given start."""
+    """Time that becomes 0 in an output: a player's 0, or the first frame after a given start."""
     hdr: dict[str, str] = field(default_factory=dict)
     """Mastering display and content light level as x265 writes them; empty for clips without."""

@@ -170,7 +170,10 @@ class VideoReader:
         stream = self._stream
         time_base = stream.time_base or Fraction(1, 90000)
         start = (stream.start_time or 0) * time_base
-        return timed(self._decode(), time_base, start, 1 / nominal_rate(stream))
+        is_avi = self._container.format.name == "avi"
+        if is_avi:
+            start = Fraction(0)
+        return timed(self._decode(), time_base, start, 1 / nominal_rate(stream), is_avi)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decode all that can be decoded; damage is counted, not raised."""
@@ -207,6 +210,16 @@ class VideoReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def probe(path: str | Path) -> ClipInfo:
+    """Describe a clip without reading it through.
+
+    Raises:
+        VideoError: as for `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        return reader.info
 
 
 def _from(target: Fraction, first: Timed | None, others: Iterator[Timed]) -> Iterator[Timed]:

@@ -39,6 +39,7 @@ _SD_HEIGHT, _SD_WIDTH = 576, 1024
 _DEFAULT_RATE = Fraction(25)
 # above this a frame rate is a guess from the time base (90,000 or 1,000 "frames" per second)
 _LARGEST_RATE = 960
+_RATE_ROUNDING = Fraction(1, 100_000)
 _TIME_UNIT = Fraction(1, 1_000_000)  # of a container's start and duration
 
 
@@ -138,8 +139,15 @@ def nominal_rate(stream: VideoStream) -> Fraction:
     """Frames per second: the average where it is believable, else FFmpeg's guess, else 25."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0 < rate <= _LARGEST_RATE:
-            return Fraction(rate)
+            return _standard_rate(Fraction(rate))
     return _DEFAULT_RATE
+
+
+def _standard_rate(rate: Fraction) -> Fraction:
+    """Undo a container's rounding (Matroska stores nanoseconds per frame)."""
+    whole, ntsc = Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    near = [r for r in (whole, ntsc) if abs(rate / r - 1) < _RATE_ROUNDING] if rate >= 1 else []
+    return near[0] if near else rate
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
@@ -195,7 +203,7 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
 
 
 def _hdr(frame: av.VideoFrame) -> dict[str, str]:
-    """Static HDR metadata as x265 writes it: chromaticity in 1/50,000, luminance in 1/10,000 cd/m2."""
+    """HDR metadata as x265 writes it: chromaticity in 1/50,000, luminance in 1/10,000 cd/m2."""
     found, data = {}, _side_data(frame)
     if raw := data.get("MASTERING_DISPLAY_METADATA"):
         numbers = struct.unpack("=22i", raw[:88])

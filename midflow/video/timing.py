@@ -24,7 +24,11 @@ class Timed(NamedTuple):
 
 
 def timed(
-    pictures: Iterable[av.VideoFrame], time_base: Fraction, start: Fraction, gap: Fraction
+    pictures: Iterable[av.VideoFrame],
+    time_base: Fraction,
+    start: Fraction,
+    gap: Fraction,
+    is_decode_timed: bool = False,
 ) -> Iterator[Timed]:
     """Give every picture a time later than the one before.
 
@@ -39,6 +43,8 @@ def timed(
         time_base: seconds per unit of the timestamps.
         start: time of the first picture where it has no timestamp of its own.
         gap: seconds between pictures at the nominal rate.
+        is_decode_timed: the container (AVI) only times the decoding. Decoders deliver in order of
+            presentation, so that the time of the n-th delivery serves, moved to begin at `start`.
     """
     waiting: list[Timed] = []
     last: Fraction | None = None
@@ -47,9 +53,7 @@ def timed(
     for picture in pictures:
         count += 1
         if offset is None:
-            # containers such as AVI only time the decoding; its order is the presentation order
-            # after the decoder
-            use_dts = picture.pts is None
+            use_dts = is_decode_timed or picture.pts is None
             first = picture.dts
             offset = start - first * time_base if use_dts and first is not None else Fraction(0)
         ticks = picture.dts if use_dts else picture.pts
@@ -61,7 +65,7 @@ def timed(
             yield item
             last = pts
             continue
-        repaired += 1
+        repaired += not is_decode_timed
         waiting.append(item)
         if len(waiting) == _REPAIR_WINDOW:
             first_time = start if last is None else last + gap

@@ -1,0 +1,247 @@
+"""Everything of a clip except its main video, carried over to the output.
+
+Sound, subtitles, attachments, cover art and data are copied packet by packet, unchanged but for
+their place on the time axis, a little ahead of the video as it is written, so that nothing piles up
+in memory.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
+
+from midflow.errors import VideoError
+from midflow.video.frame import ClipInfo
+from midflow.video.source import open_source
+from midflow.video.subtitles import SubtitleConverter, text_codec
+
+log = logging.getLogger(__name__)
+
+# written by muxers about the file they made; copying them would describe the wrong file
+_FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+_STREAM_TAGS = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes"}
+# how far behind the end of a cut other streams are read, and ahead of its start: they may be
+# interleaved loosely
+_MARGIN = Fraction(10)
+
+
+class StreamCopier:
+    """Copies the other streams of a clip into an open output container.
+
+    Args:
+        info: the clip; when it is trimmed, the other streams are cut to the same range.
+        output: the container to fill, before its header is written.
+        add_video: called once, at the main video's place among the streams.
+
+    Raises:
+        VideoError: the container cannot hold the clip's sound.
+    """
+
+    def __init__(
+        self, info: ClipInfo, output: OutputContainer, add_video: Callable[[Stream], None]
+    ) -> None:
+        self._info = info
+        self._output = output
+        self._source = open_source(info.path)
+        self._targets: dict[int, Stream] = {}
+        self._converters: dict[int, SubtitleConverter] = {}
+        self._pending: Packet[Stream] | None = None
+        try:
+            for stream in self._source.streams:
+                if stream.index == info.stream_index:
+                    add_video(stream)
+                    stream.discard = Discard.all
+                else:
+                    self._add(stream)
+            self._copy_tags()
+            self._packets = self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Copy what is to be decoded up to `time` (of the clip), or all that is left for None."""
+        while True:
+            if self._pending is None:
+                self._pending = next(self._packets, None)
+            packet = self._pending
+            if packet is None or (time is not None and _time(packet) > time):
+                return
+            self._pending = None
+            self._write(packet)
+
+    def close(self) -> None:
+        """Release the source file."""
+        self._source.close()
+
+    def _add(self, stream: Stream) -> None:
+        """Give the output a stream for this one, where the container takes it."""
+        if _is_made_by_muxer(stream, self._source):
+            stream.discard = Discard.all
+            return
+        container = self._output.format.name
+        if _accepts(container, stream):
+            target = self._output.add_stream_from_template(stream, opaque=True)
+        elif isinstance(stream, SubtitleStream) and (codec := text_codec(container, stream)):
+            converter = SubtitleConverter(stream, self._output, codec)
+            self._converters[stream.index] = converter
+            target = converter.stream
+            log.info("%s is rewritten as %s for %s", _name(stream), codec, container)
+        elif stream.type == "audio":
+            raise VideoError(
+                f"{container} cannot hold {_name(stream)} of {self._info.path}:"
+                " give the output a name ending in .mkv"
+            )
+        else:
+            log.warning(
+                "%s is left out, %s cannot hold it: an output name ending in .mkv keeps it",
+                _name(stream),
+                container,
+            )
+            stream.discard = Discard.all
+            return
+        copy_stream_tags(stream, target)
+        self._targets[stream.index] = target
+
+    def _copy_tags(self) -> None:
+        info, tags = self._info, self._source.metadata
+        self._output.metadata.update({k: v for k, v in tags.items() if k.lower() not in _FILE_TAGS})
+        chapters = []
+        for chapter in self._source.chapters():
+            unit = chapter["time_base"] or Fraction(1, 1000)
+            start, end = chapter["start"] * unit - info.origin, chapter["end"] * unit - info.origin
+            last = None if info.end is None else info.end - info.origin
+            if end <= 0 or (last is not None and start >= last):
+                continue
+            end = end if last is None or not info.is_trimmed else min(end, last)
+            kept = chapter.copy()
+            kept["start"], kept["end"] = round(max(start, Fraction(0)) / unit), round(end / unit)
+            kept["time_base"] = unit
+            chapters.append(kept)
+        if chapters:
+            self._output.set_chapters(chapters)
+
+    def _read(self) -> "Iterator[Packet[Stream]]":
+        """Packets of the streams that are copied, in the file's order, cut to the clip's range."""
+        wanted = [self._source.streams[i] for i in self._targets]
+        if not wanted:
+            return
+        info = self._info
+        covers = [s for s in wanted if s.disposition & Disposition.attached_pic]
+        yield from self._covers(covers)
+        wanted = [s for s in wanted if s not in covers and s.type != "attachment"]
+        if not wanted:
+            return
+        if info.is_trimmed and info.start > _MARGIN:
+            self._source.seek(int((info.start - _MARGIN) * av.time_base))
+        try:
+            for packet in self._source.demux(wanted):
+                if packet.dts is None and packet.pts is None:
+                    continue  # the empty packet at the end of a stream
+                if info.end is not None and _time(packet) > info.end + _MARGIN:
+                    return
+                if not info.is_trimmed or self._cut(packet):
+                    yield packet
+        except av.FFmpegError as error:
+            log.warning("%s is damaged: other streams end early (%s)", info.path, error.strerror)
+
+    def _covers(self, covers: list[Stream]) -> "Iterator[Packet[Stream]]":
+        """The one packet of each picture, which comes before all others."""
+        missing = {s.index for s in covers}
+        if not missing:
+            return
+        for packet in self._source.demux(covers):
+            if packet.size:
+                packet.pts = packet.dts = 0
+                yield packet
+            missing.discard(packet.stream_index)
+            if not missing:
+                return
+
+    def _cut(self, packet: "Packet[Stream]") -> bool:
+        """Whether a packet lies in the range; a subtitle that lasts into it is shortened to it."""
+        info, unit = self._info, packet.time_base
+        start = (packet.pts if packet.pts is not None else packet.dts or 0) * unit
+        if info.end is not None and start >= info.end:
+            return False
+        if start >= info.origin:
+            return True
+        end = start + (packet.duration or 0) * unit
+        if packet.stream.type != "subtitle" or end <= info.origin:
+            return False
+        first = round(info.origin / unit)
+        packet.duration = round(end / unit) - first
+        packet.pts = packet.dts = first
+        return True
+
+    def _write(self, packet: "Packet[Stream]") -> None:
+        index = packet.stream_index
+        is_cover = packet.stream.disposition & Disposition.attached_pic
+        if converter := self._converters.get(index):
+            converted = converter.convert(packet)
+            if converted is None:
+                return
+            packet = converted
+        if not is_cover:
+            shift = round(self._info.origin / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+        packet.stream = self._targets[index]
+        self._output.mux_one(packet)
+
+
+def copy_stream_tags(source: Stream, target: Stream) -> None:
+    """Language, title and the like, and which stream is the default one."""
+    kept = {
+        key: value
+        for key, value in source.metadata.items()
+        if key.lower().split("-")[0] not in _STREAM_TAGS and not key.startswith("_STATISTICS")
+    }
+    target.metadata.update(kept)
+    target.disposition = source.disposition
+
+
+def _time(packet: "Packet[Stream]") -> Fraction:
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return (ticks or 0) * packet.time_base
+
+
+def _name(stream: Stream) -> str:
+    context = stream.codec_context
+    codec = context.name if context is not None else getattr(stream, "name", None) or "unknown"
+    language = f", {stream.language}" if stream.language else ""
+    return f"{stream.type} stream {stream.index} ({codec}{language})"
+
+
+def _is_made_by_muxer(stream: Stream, container: InputContainer) -> bool:
+    """Chapter titles and timecodes are also streams in MP4, which its muxer writes again itself."""
+    if stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata):
+        return True
+    context = stream.codec_context
+    if stream.type != "subtitle" or context is None or context.codec_tag != "text":
+        return False
+    unit = stream.time_base or Fraction(1)
+    shown = [entry.timestamp * unit for entry in stream.index_entries]
+    return shown == [c["start"] * (c["time_base"] or unit) for c in container.chapters()]
+
+
+def _accepts(container: str, stream: Stream) -> bool:
+    """Whether a container takes a stream as it is: found out by writing a header to memory."""
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        trial.add_stream_from_template(stream, opaque=True)
+        trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    finally:
+        try:
+            trial.close()
+        except av.FFmpegError:
+            pass
+    return True

@@ -1,0 +1,288 @@
+"""Writing a clip: encoded frames, and everything else of the source beside them."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from midflow.errors import OptionError, VideoError
+from midflow.video.encoders import EncoderPlan, WriterOptions, plan_encoder
+from midflow.video.frame import ClipInfo, ColorSpec, Planes
+from midflow.video.output import PartialFile
+from midflow.video.pixel import pack
+from midflow.video.reader import probe
+from midflow.video.streams import StreamCopier, copy_stream_tags
+
+log = logging.getLogger(__name__)
+
+# larger denominators of a time base do not fit the 32-bit fields of H.264 and MP4
+_LARGEST_TIME_SCALE = 1 << 30
+# containers that count frames, and codecs with a 16-bit time scale: one tick must be one frame
+_FRAME_TICKS = {"avi", "mpeg4", "mpeg2video", "mpeg1video"}
+_CONTAINERS = ".mp4, .mkv, .mov, .webm"
+
+
+class VideoWriter:
+    """Encode frames into a file: `with VideoWriter(...) as writer: writer.write(planes, pts)`.
+
+    The file is written under another name beside the final one and renamed when it is whole; after
+    an exception, Ctrl-C included, nothing is left.
+
+    Args:
+        path: the output; its extension chooses the container.
+        source: the clip (`VideoReader.info`, or a path) whose other streams, chapters, metadata,
+            rotation and aspect are kept, and cut to its range when it is trimmed; None: no source.
+        width: pixels per row.
+        height: rows.
+        frame_rate: frames per second of the output.
+        color: colour of the source frames; None: the source's, or BT.709.
+        pixel_format: planar format of the source frames.
+        options: codec, quality, pixel format and so on.
+
+    Raises:
+        VideoError: the output cannot be written, or cannot hold the sound.
+        OptionError: an unknown codec, preset, pixel format, option or container.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: ClipInfo | str | Path | None,
+        width: int,
+        height: int,
+        frame_rate: Fraction,
+        color: ColorSpec | None = None,
+        pixel_format: str = "yuv420p",
+        options: WriterOptions | None = None,
+    ) -> None:
+        options = options or WriterOptions()
+        self.path = Path(path)
+        info = probe(source) if isinstance(source, str | Path) else source
+        self._info = info
+        self._size = (width, height)
+        self._rate = Fraction(frame_rate)
+        self._durations: dict[int, int] = {}
+        self._last: int | None = None
+        self._copier: StreamCopier | None = None
+        color = color or (info.color if info else ColorSpec())
+        self._check_container()
+        self._file = PartialFile(self.path, options.overwrite, info.path if info else None)
+        try:
+            self._container = self._open()
+            self._plan = plan_encoder(
+                options,
+                self._container.format.name,
+                pixel_format,
+                self._size,
+                color,
+                info.hdr if info else {},
+            )
+            self._begin()
+        except BaseException:
+            self._abort()
+            raise
+
+    @property
+    def pixel_format(self) -> str:
+        """Planar format of the planes that `write` takes."""
+        return self._plan.planar_format
+
+    @property
+    def color(self) -> ColorSpec:
+        """Colour of the planes that `write` takes."""
+        return self._plan.color
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return self._plan.encoder
+
+    def write(self, planes: Planes, pts: Fraction, duration: Fraction | None = None) -> None:
+        """Encode one frame.
+
+        Args:
+            planes: in `pixel_format`, of the size given.
+            pts: time of the frame on the source's axis, in seconds, later than the one before.
+            duration: seconds it is shown; None: one frame at the frame rate.
+
+        Raises:
+            VideoError: the encoder or the disk refuses.
+        """
+        if planes[0].shape != self._size[::-1]:
+            height, width = planes[0].shape
+            raise VideoError(f"frames of {self._size} are needed, got {(width, height)}")
+        tick = self._tick(pts)
+        if self._last is not None and tick <= self._last:
+            raise VideoError(f"frames must be written in order, got {float(pts)} s again or late")
+        self._last = tick
+        frame = pack(planes, self._plan.planar_format, self._plan.coded_format)
+        frame.pts, frame.time_base = tick, self._time_base
+        shown = self._tick(pts + (duration or 1 / self._rate)) - tick
+        frame.duration = self._durations[tick] = max(shown, 1)
+        frame.colorspace = self.color.matrix_code
+        frame.color_range = self.color.range_code
+        frame.color_primaries = self.color.primaries
+        frame.color_trc = self.color.transfer
+        with self._failures():
+            self._mux(self._stream.encode(frame))
+            if self._copier:
+                self._copier.copy_until(pts)
+
+    def close(self) -> None:
+        """Finish the file and give it its name.
+
+        Raises:
+            VideoError: nothing was written, or the encoder or the disk refuses.
+        """
+        try:
+            if self._last is None:
+                raise VideoError(f"no frame was written to {self.path}: it is not created")
+            with self._failures():
+                self._mux(self._stream.encode(None))
+                if self._copier:
+                    self._copier.copy_until(None)
+                    self._copier.close()
+                self._container.close()
+        except BaseException:
+            self._abort()
+            raise
+        self._file.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._abort()
+
+    def _check_container(self) -> None:
+        try:
+            self._format = av.open(os.devnull + self.path.suffix, "w").format.name
+        except ValueError as error:
+            raise OptionError(
+                f"the name of an output video must end in {_CONTAINERS}, ..., got {self.path.name}"
+            ) from error
+
+    def _open(self) -> OutputContainer:
+        # the index before the pictures, so that a player on the web starts at once
+        options = {"movflags": "+faststart"} if self._format in ("mp4", "mov", "ipod") else {}
+        return av.open(str(self._file.path), "w", container_options=options)
+
+    def _begin(self) -> None:
+        """Add all streams, open the encoder, write the header: what can fail fails here."""
+        if self._info:
+            self._copier = StreamCopier(self._info, self._container, self._add_video)
+        else:
+            self._add_video(None)
+        self._open_encoder()
+        with self._failures():
+            self._container.start_encoding()
+
+    def _add_video(self, source: Stream | None) -> None:
+        plan, info = self._plan, self._info
+        try:
+            stream = self._container.add_stream(plan.encoder, rate=self._rate)
+        except ValueError as error:
+            raise OptionError(
+                f"{self.path.suffix} files cannot hold {plan.encoder}: use .mkv or another codec"
+            ) from error
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
+        stream.width, stream.height = self._size
+        stream.pix_fmt = plan.coded_format
+        context = stream.codec_context
+        context.time_base = self._time_base = self._choose_time_base()
+        context.options = dict(plan.options)
+        context.colorspace = plan.color.matrix_code
+        context.color_range = plan.color.range_code
+        context.color_primaries = plan.color.primaries
+        context.color_trc = plan.color.transfer
+        if info:
+            context.sample_aspect_ratio = info.sample_aspect_ratio
+            if info.display_matrix:
+                stream.set_display_matrix(info.display_matrix)
+        if source is not None:
+            copy_stream_tags(source, stream)
+        if plan.encoder == "libx265" and self._format in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # Apple's players know no other
+
+    def _choose_time_base(self) -> Fraction:
+        """A tick in which every frame time is whole, where the container allows it."""
+        if {self._format, self._plan.encoder} & _FRAME_TICKS:
+            return 1 / self._rate
+        scale = self._rate.numerator
+        if self._info:
+            offset = self._info.start - self._info.origin
+            for wanted in (offset.denominator, self._info.time_base.denominator):
+                if math.lcm(scale, wanted) <= _LARGEST_TIME_SCALE:
+                    scale = math.lcm(scale, wanted)
+        return Fraction(1, min(scale, _LARGEST_TIME_SCALE))
+
+    def _open_encoder(self) -> None:
+        # SVT-AV1 prints to the terminal unless told not to, and listens to nothing else
+        quiet = "SVT_LOG" not in os.environ and self._plan.encoder == "libsvtav1"
+        if quiet:
+            os.environ["SVT_LOG"] = "1"
+        try:
+            self._stream.codec_context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise OptionError(_refusal(self._plan, self._size, error)) from error
+        finally:
+            if quiet:
+                del os.environ["SVT_LOG"]
+
+    def _tick(self, time: Fraction) -> int:
+        origin = self._info.origin if self._info else 0
+        return round((time - origin) / self._time_base)
+
+    def _mux(self, packets: "list[Packet[VideoStream]]") -> None:
+        for packet in packets:
+            # not every encoder passes the durations on, and the last one ends the clip
+            packet.duration = self._durations.pop(packet.pts, packet.duration)  # type: ignore[arg-type]
+            self._container.mux_one(packet)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or str(error)
+            raise VideoError(f"writing {self.path} failed: {reason}") from error
+
+    def _abort(self) -> None:
+        if self._copier:
+            self._copier.close()
+        container = getattr(self, "_container", None)
+        if container is not None:
+            try:
+                container.close()
+            except (av.FFmpegError, OSError):
+                log.debug("closing the unfinished %s failed", self._file.path)
+        self._file.discard()
+
+
+def _refusal(plan: EncoderPlan, size: tuple[int, int], error: Exception) -> str:
+    options = ", ".join(f"{k}={v}" for k, v in plan.options.items())
+    reason = getattr(error, "strerror", None) or str(error)
+    return (
+        f"{plan.encoder} refuses {size[0]}x{size[1]} {plan.coded_format} with {options}"
+        f" ({reason}): change the options"
+    )
