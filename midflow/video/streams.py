@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 
 # written by muxers about the file they made; copying them would describe the wrong file
 _FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
-_STREAM_TAGS = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes"}
+_STREAM_TAGS = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"}
+_GENERIC_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
 # how far behind the end of a cut other streams are read, and ahead of its start: they may be
 # interleaved loosely
 _MARGIN = Fraction(10)
@@ -51,6 +53,7 @@ class StreamCopier:
         self._source = open_source(info.path)
         self._targets: dict[int, Stream] = {}
         self._converters: dict[int, SubtitleConverter] = {}
+        self._covers: list[Packet[Stream]] = []
         self._pending: Packet[Stream] | None = None
         try:
             for stream in self._source.streams:
@@ -86,6 +89,10 @@ class StreamCopier:
             stream.discard = Discard.all
             return
         container = self._output.format.name
+        if _is_cover(stream):
+            stream.discard = Discard.all
+            self._add_cover(stream)
+            return
         if _accepts(container, stream):
             target = self._output.add_stream_from_template(stream, opaque=True)
         elif isinstance(stream, SubtitleStream) and (codec := text_codec(container, stream)):
@@ -99,15 +106,38 @@ class StreamCopier:
                 " give the output a name ending in .mkv"
             )
         else:
-            log.warning(
-                "%s is left out, %s cannot hold it: an output name ending in .mkv keeps it",
-                _name(stream),
-                container,
-            )
-            stream.discard = Discard.all
+            self._leave_out(stream)
             return
         copy_stream_tags(stream, target)
         self._targets[stream.index] = target
+
+    def _add_cover(self, stream: Stream) -> None:
+        """Cover art is a packet in MP4 and an attachment in Matroska."""
+        cover = _read_cover(self._info.path, stream.index)
+        if cover is None:
+            return
+        container = self._output.format.name
+        if container == "matroska":
+            kind = "png" if stream.codec_context.name == "png" else "jpeg"
+            name = stream.metadata.get("filename", f"cover.{kind[:3].replace('jpe', 'jpg')}")
+            mime = stream.metadata.get("mimetype", f"image/{kind}")
+            self._output.add_attachment(name, mime, bytes(cover))
+        elif container != "mov" and _accepts(container, stream):  # mov drops it without a word
+            target = self._output.add_stream_from_template(stream, opaque=True)
+            copy_stream_tags(stream, target)
+            cover.pts = cover.dts = 0
+            self._targets[stream.index] = target
+            self._covers.append(cover)
+        else:
+            self._leave_out(stream)
+
+    def _leave_out(self, stream: Stream) -> None:
+        log.warning(
+            "%s is left out, %s cannot hold it: an output name ending in .mkv keeps it",
+            _name(stream),
+            self._output.format.name,
+        )
+        stream.discard = Discard.all
 
     def _copy_tags(self) -> None:
         info, tags = self._info, self._source.metadata
@@ -129,13 +159,10 @@ class StreamCopier:
 
     def _read(self) -> "Iterator[Packet[Stream]]":
         """Packets of the streams that are copied, in the file's order, cut to the clip's range."""
-        wanted = [self._source.streams[i] for i in self._targets]
-        if not wanted:
-            return
         info = self._info
-        covers = [s for s in wanted if s.disposition & Disposition.attached_pic]
-        yield from self._covers(covers)
-        wanted = [s for s in wanted if s not in covers and s.type != "attachment"]
+        yield from self._covers
+        streams = [self._source.streams[i] for i in self._targets]
+        wanted = [s for s in streams if s.type != "attachment" and not _is_cover(s)]
         if not wanted:
             return
         if info.is_trimmed and info.start > _MARGIN:
@@ -150,19 +177,6 @@ class StreamCopier:
                     yield packet
         except av.FFmpegError as error:
             log.warning("%s is damaged: other streams end early (%s)", info.path, error.strerror)
-
-    def _covers(self, covers: list[Stream]) -> "Iterator[Packet[Stream]]":
-        """The one packet of each picture, which comes before all others."""
-        missing = {s.index for s in covers}
-        if not missing:
-            return
-        for packet in self._source.demux(covers):
-            if packet.size:
-                packet.pts = packet.dts = 0
-                yield packet
-            missing.discard(packet.stream_index)
-            if not missing:
-                return
 
     def _cut(self, packet: "Packet[Stream]") -> bool:
         """Whether a packet lies in the range; a subtitle that lasts into it is shortened to it."""
@@ -182,13 +196,14 @@ class StreamCopier:
 
     def _write(self, packet: "Packet[Stream]") -> None:
         index = packet.stream_index
-        is_cover = packet.stream.disposition & Disposition.attached_pic
         if converter := self._converters.get(index):
             converted = converter.convert(packet)
             if converted is None:
                 return
             packet = converted
-        if not is_cover:
+        elif packet.size == 2 and packet.stream.name == "mov_text":
+            return  # an empty line, which the muxer puts into gaps itself
+        if packet not in self._covers:
             shift = round(self._info.origin / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
@@ -198,18 +213,28 @@ class StreamCopier:
 
 def copy_stream_tags(source: Stream, target: Stream) -> None:
     """Language, title and the like, and which stream is the default one."""
-    kept = {
-        key: value
-        for key, value in source.metadata.items()
-        if key.lower().split("-")[0] not in _STREAM_TAGS and not key.startswith("_STATISTICS")
-    }
-    target.metadata.update(kept)
+    for key, value in source.metadata.items():
+        name = key.lower().split("-")[0]
+        if name in _STREAM_TAGS or name.startswith("_statistics") or value in _GENERIC_HANDLERS:
+            continue
+        # MP4 gives back as the name what it takes as the title
+        target.metadata[{"name": "title"}.get(key, key)] = value
     target.disposition = source.disposition
 
 
 def _time(packet: "Packet[Stream]") -> Fraction:
     ticks = packet.dts if packet.dts is not None else packet.pts
     return (ticks or 0) * packet.time_base
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _read_cover(path: Path, index: int) -> "Packet[Stream] | None":
+    """The one packet of a picture; a container of its own, for seeking would lose the packet."""
+    with open_source(path) as source:
+        return next((p for p in source.demux(source.streams[index]) if p.size), None)
 
 
 def _name(stream: Stream) -> str:
