@@ -94,8 +94,8 @@ def pull(
 
     Raises:
         UnknownModelError: no release has the name.
-        CheckpointError: no mirror had the right weights (each is listed with its reason), what is in
-            the cache is damaged, or the folder cannot be written.
+        CheckpointError: no mirror had the right weights (each is listed with its reason), what is
+            in the cache is damaged, or the folder cannot be written.
     """
     release = find_release(name)
     folder = folder or cache_folder()
@@ -118,7 +118,7 @@ def verify(name: str, *, folder: Path | None = None) -> Verified:
 
     Raises:
         UnknownModelError: no release has the name.
-        CheckpointError: the weights are not on this machine, have changed, or are another network's.
+        CheckpointError: the weights are not on this machine, have changed or are another network's.
     """
     release = find_release(name)
     path = find_weights(release.name, folder)

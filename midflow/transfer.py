@@ -182,7 +182,7 @@ def _copy(
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """The rest of the answer; disk errors of whoever writes it are not mistaken for the server's."""
+    """The rest of the answer; apart, so that its writer's disk errors are not taken for its own."""
     while True:
         try:
             chunk = response.read(_CHUNK_BYTES)

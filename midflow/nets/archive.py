@@ -1,7 +1,9 @@
 """Raw bytes of weights: from a file, a folder or a zip, in memory; nothing is unpacked to disk."""
 
+import struct
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +13,18 @@ MAX_BYTES = 1 << 30
 """No file, archive or network may be larger; the largest release has 120 MB."""
 MAX_ENTRIES = 10_000
 """Nor may an archive have more entries."""
+
+ZIP_DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    RuntimeError,  # locked by a password; its child NotImplementedError: packed in an unknown way
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zipfile raises on damaged input."""
 
 SUFFIXES = (".pkl", ".pth", ".pt", ".safetensors")
 PARTS = ("flownet", "contextnet", "unet")
@@ -48,13 +62,11 @@ def read_parts(path: Path) -> dict[str, RawFile]:
 
 def is_archive(path: Path) -> bool:
     """Whether `path` is a zip of files, not the zip torch.save makes of one state dict."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
         with zipfile.ZipFile(path) as archive:
             return not is_torch_zip(archive)
-    except zipfile.BadZipFile:
-        return False
+    except ZIP_DAMAGE:
+        return False  # no zip, or a damaged one: its reader will say
 
 
 def is_torch_zip(archive: zipfile.ZipFile) -> bool:
@@ -93,25 +105,22 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _read_archive(path: Path) -> dict[str, RawFile]:
-    with zipfile.ZipFile(path) as archive:
-        check_zip(archive, str(path))
-        entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
-        chosen = _choose(entries, str(path))
-        return {part: _read_entry(archive, path, entries[name]) for part, name in chosen.items()}
-
-
-def _read_entry(archive: zipfile.ZipFile, path: Path, entry: zipfile.ZipInfo) -> RawFile:
-    label = f"{path}:{entry.filename}"
     try:
-        # A lying header cannot make this longer: zipfile stops at the size `check_zip` has summed.
-        return RawFile(label, archive.read(entry))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        with zipfile.ZipFile(path) as archive:
+            check_zip(archive, str(path))
+            names = {name for name in archive.namelist() if not name.endswith("/")}
+            chosen = _choose(names, str(path))
+            # No lying header makes an entry longer: zipfile stops at the size `check_zip` summed.
+            return {
+                part: RawFile(f"{path}:{name}", archive.read(name)) for part, name in chosen.items()
+            }
+    except ZIP_DAMAGE as error:
         raise CheckpointError(
-            f"cannot read {label}: {error}. Is the archive damaged or locked?"
+            f"cannot read {path}: {error}. Is the archive damaged or locked?"
         ) from error
 
 
-def _choose(names: Mapping[str, object], label: str) -> dict[str, str]:
+def _choose(names: Iterable[str], label: str) -> dict[str, str]:
     """Part -> which of `names` holds it: flownet and its companions, else the only file of weights.
 
     Raises:
@@ -149,9 +158,9 @@ def _is_usable(name: str) -> bool:
 
 
 def _shallowest(names: list[str]) -> list[str]:
-    depth: Callable[[str], int] = lambda name: len(PurePosixPath(name).parts)  # noqa: E731
-    least = min(map(depth, names), default=0)
-    return [name for name in names if depth(name) == least]
+    depths = {name: len(PurePosixPath(name).parts) for name in names}
+    least = min(depths.values(), default=0)
+    return [name for name, depth in depths.items() if depth == least]
 
 
 def _check_size(size: int, label: str) -> None:

@@ -30,7 +30,7 @@ from midflow.nets.layout import (
     settle,
     shapes_of,
 )
-from midflow.nets.metadata import config_from_metadata, release_from_metadata
+from midflow.nets.metadata import Identity, read_metadata
 from midflow.nets.releases import (
     RELEASES,
     ModelInfo,
@@ -123,14 +123,17 @@ def _how_to_get(release: Release) -> str:
 
 def _load(stored: StoredWeights, wanted: Release | None, path: Path) -> Network:
     state = _one_state(stored)
-    config = _settled_config(state, stored.metadata, wanted)
+    told = (
+        read_metadata(stored.metadata) if wanted is None else Identity(wanted.config, wanted.name)
+    )
+    config = _settled_config(state, told)
     state = drop_training_only(state)
     _require_exact(shapes_of(state), config)
     with torch.device("meta"):  # no memory, and no random number drawn
         model = build_network(config)
     model.load_state_dict(state, assign=True)
     assert not any(value.is_meta for value in (*model.parameters(), *model.buffers()))
-    model.release = wanted.name if wanted else _name_of(config, stored.metadata, path)
+    model.release = told.release if told else _name_of(config, path)
     return model.eval()
 
 
@@ -145,8 +148,8 @@ def _one_state(stored: StoredWeights) -> State:
     }
 
 
-def _settled_config(state: State, metadata: dict[str, str], wanted: Release | None) -> NetConfig:
-    """The configuration shapes tell, completed by `wanted` or the metadata.
+def _settled_config(state: State, told: Identity | None) -> NetConfig:
+    """The configuration shapes tell, completed by what is told.
 
     Raises:
         CheckpointError: the shapes are no network's, or contradict what completes them.
@@ -156,13 +159,12 @@ def _settled_config(state: State, metadata: dict[str, str], wanted: Release | No
         inferred = infer_config(shapes)
     except CheckpointError as error:
         raise CheckpointError(f"{error}.{_nearest(shapes)}") from error
-    said = wanted.config if wanted else config_from_metadata(metadata) or inferred
+    said = told.config if told else inferred
     config = settle(inferred, said)
-    if config != said:
-        who = f"release {wanted.name}" if wanted else "the stored configuration"
+    if told and config != said:
         raise CheckpointError(
-            f"{who} has {_differences(said, config)}, the weights do not.{_nearest(shapes)} "
-            "Leave release= out to have it told by the shapes"
+            f"{told.release or 'the stored configuration'} has {_differences(said, config)}, "
+            f"the weights do not.{_nearest(shapes)}"
         )
     return replace(config, teacher=False) if isinstance(config, IFNetConfig) else config
 
@@ -207,10 +209,8 @@ def _nearest(shapes: Shapes) -> str:
     return f" The nearest release is {' or '.join(names)}" if names else " No release is like it"
 
 
-def _name_of(config: NetConfig, metadata: dict[str, str], path: Path) -> str | None:
-    """The release: as stored, or the only one of this configuration, or as the file is named."""
-    if config_from_metadata(metadata):
-        return release_from_metadata(metadata)
+def _name_of(config: NetConfig, path: Path) -> str | None:
+    """The release: the only one of this configuration, or as the file is named."""
     fits = [name for name in same_layout(config) if RELEASES[name].config == config]
     if len(fits) == 1 and fits != [BUNDLED]:
         return fits[0]

@@ -104,7 +104,10 @@ def settle(inferred: NetConfig, wanted: NetConfig) -> NetConfig:
     """`inferred` with what shapes do not tell from `wanted`; equals `wanted` where they agree."""
     if type(inferred) is not type(wanted):
         return inferred
-    return replace(inferred, **{name: getattr(wanted, name) for name in UNSEEN[type(inferred)]})
+    try:
+        return replace(inferred, **{name: getattr(wanted, name) for name in UNSEEN[type(inferred)]})
+    except OptionError:  # such as scales for another number of blocks
+        return inferred
 
 
 def split_parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

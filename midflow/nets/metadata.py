@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from midflow.errors import CheckpointError, OptionError
@@ -10,49 +10,59 @@ from midflow.nets.config import IFNetConfig
 from midflow.nets.layout import UNSEEN, NetConfig
 from midflow.nets.legacy import LegacyConfig
 
-_CONFIG, _NETWORK, _RELEASE = "midflow.config", "midflow.network", "midflow.release"
+KEY = "midflow"  # one entry, as safetensors writes several in no fixed order
 _NETWORKS: dict[str, type[NetConfig]] = {"ifnet": IFNetConfig, "legacy": LegacyConfig}
 _MAX_SCALE = 256  # a block coarser than that sees nothing
 
 
-def metadata_of(config: NetConfig, release: str | None) -> dict[str, str]:
-    """What `save_model` stores: the configuration without its training parts, and the release."""
+@dataclass(frozen=True)
+class Identity:
+    """What a file says it holds."""
+
+    config: NetConfig
+    """Architecture."""
+    release: str | None
+    """Name, if it has one."""
+
+
+def write_metadata(identity: Identity) -> dict[str, str]:
+    """What `save_model` stores beside the tensors, without the training parts."""
+    config = identity.config
     if isinstance(config, IFNetConfig):
         config = replace(config, teacher=False)
     network = next(name for name, kind in _NETWORKS.items() if isinstance(config, kind))
-    text = {"format": "pt", _NETWORK: network, _CONFIG: json.dumps(asdict(config), sort_keys=True)}
-    return {**text, _RELEASE: release} if release else text
+    values = {"network": network, "config": asdict(config), "release": identity.release}
+    return {KEY: json.dumps(values, sort_keys=True)}
 
 
-def config_from_metadata(metadata: Mapping[str, str]) -> NetConfig | None:
-    """The stored configuration; None where `save_model` did not write the file.
+def read_metadata(metadata: Mapping[str, str]) -> Identity | None:
+    """The reverse; None where `save_model` did not write the file.
 
     Raises:
         CheckpointError: it cannot be read: damaged, or written by a later midflow.
     """
-    if _CONFIG not in metadata:
+    if KEY not in metadata:
         return None
-    kind = _NETWORKS.get(metadata.get(_NETWORK, ""))
     try:
-        values = json.loads(metadata[_CONFIG])
-        if kind is None or not isinstance(values, dict):
-            raise ValueError(f"no such network: {metadata.get(_NETWORK)!r}")
-        strangers = values.keys() - {field.name for field in fields(kind)}
-        if strangers:
-            raise ValueError(f"unknown fields {sorted(strangers)}")
-        config = kind(**{name: _frozen(value) for name, value in values.items()})
-        _check_unseen(config)
-    except (ValueError, TypeError, OptionError) as error:
+        values = json.loads(metadata[KEY])
+        release = values["release"]
+        if not isinstance(release, str | None):
+            raise ValueError(f"release cannot be {release!r}")
+        return Identity(_read_config(_NETWORKS[values["network"]], values["config"]), release)
+    except (ValueError, TypeError, LookupError, AttributeError, OptionError) as error:
         raise CheckpointError(
-            f"cannot read the stored configuration ({error}): it is damaged or a later midflow's."
-            " Say what it is with release="
+            f"cannot read what the file says it holds ({error}): damaged, or a later midflow's? "
+            "Say what it is with release="
         ) from error
+
+
+def _read_config(kind: type[NetConfig], values: Mapping[str, Any]) -> NetConfig:
+    strangers = values.keys() - {field.name for field in fields(kind)}
+    if strangers:
+        raise ValueError(f"unknown fields {sorted(strangers)}")
+    config = kind(**{name: _frozen(value) for name, value in values.items()})
+    _check_unseen(config)
     return config
-
-
-def release_from_metadata(metadata: Mapping[str, str]) -> str | None:
-    """The stored release name."""
-    return metadata.get(_RELEASE)
 
 
 def _frozen(value: Any) -> Any:

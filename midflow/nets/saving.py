@@ -13,7 +13,7 @@ from torch import Tensor
 from midflow.errors import CheckpointError, OptionError
 from midflow.nets.config import IFNetConfig
 from midflow.nets.layout import Network, drop_training_only, split_parts
-from midflow.nets.metadata import metadata_of
+from midflow.nets.metadata import Identity, write_metadata
 from midflow.nets.statefile import State
 
 _PICKLES = (".pkl", ".pth")
@@ -44,8 +44,8 @@ def save_model(model: Network, path: str | Path, *, dtype: torch.dtype = torch.f
         raise OptionError(f"dtype must be float32, float16 or bfloat16, got {dtype}")
     state = _stored(model.state_dict(), dtype)
     if path.suffix == ".safetensors":
-        tensors = drop_training_only(state)
-        _write(path, safetensors.torch.save(tensors, metadata_of(model.config, model.release)))
+        metadata = write_metadata(Identity(model.config, model.release))
+        _write(path, safetensors.torch.save(drop_training_only(state), metadata))
     elif path.suffix in _PICKLES and not path.is_dir():
         _save_pickle(model, state, path)
     elif path.suffix == "" or path.is_dir():
@@ -122,9 +122,10 @@ def _write(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

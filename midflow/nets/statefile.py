@@ -10,7 +10,6 @@ import json
 import pickle
 import pickletools
 import re
-import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from midflow.errors import CheckpointError
-from midflow.nets.archive import MAX_BYTES, RawFile, check_zip, read_parts
+from midflow.nets.archive import MAX_BYTES, ZIP_DAMAGE, RawFile, check_zip, read_parts
 
 State = dict[str, Tensor]
 
@@ -37,19 +36,13 @@ _TENSOR_GLOBALS = re.compile(
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 # What the loaders raise on damaged input, besides what they mean to.
 _DAMAGE = (
-    ArithmeticError,
+    *ZIP_DAMAGE,
     AssertionError,
     AttributeError,
-    EOFError,
-    LookupError,
     MemoryError,
-    RuntimeError,
     TypeError,
-    ValueError,
     pickle.UnpicklingError,
     safetensors.SafetensorError,
-    struct.error,
-    zipfile.BadZipFile,
 )
 
 
@@ -92,6 +85,8 @@ def _read_file(file: RawFile) -> _Content:
     data, label = file.data, file.label
     if not data:
         raise CheckpointError(f"{label} is empty (0 bytes): fetch it again")
+    if _has_safetensors_header(data):  # first, as it may begin with any byte
+        return _read_safetensors(data, label)
     if data.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{label} is a Git LFS pointer, not the weights it points to: run git lfs pull"
@@ -100,8 +95,6 @@ def _read_file(file: RawFile) -> _Content:
         raise CheckpointError(
             f"{label} is a web page, not weights: open the link in a browser to see why"
         )
-    if _has_safetensors_header(data):
-        return _read_safetensors(data, label)
     if data.startswith(b"PK"):
         return _Content(_read_torch_zip(data, label))
     # torch before 2.6 unpacks tar files with an unrestricted unpickler (CVE-2025-32434).
