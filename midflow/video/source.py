@@ -10,6 +10,7 @@ from typing import Any
 import av
 from av.container import InputContainer
 from av.stream import Discard, Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from midflow.errors import VideoError
@@ -111,12 +112,12 @@ def describe(
         width=frame.width,
         height=frame.height,
         pixel_format=pixel_format,
-        color=_color(frame, stream, layout(pixel_format).kind),
+        color=picture_color(frame, layout(pixel_format).kind, stream.codec_context),
         frame_rate=rate,
         start=Fraction(0),
         duration=duration,
         frame_count=count,
-        rotation=frame.rotation if matrix else 0,
+        rotation=frame.rotation,
         display_matrix=matrix,
         sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
         codec=stream.codec_context.name,
@@ -156,25 +157,37 @@ def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None
     return container.duration * _TIME_UNIT if container.duration else None
 
 
-def _color(frame: av.VideoFrame, stream: VideoStream, kind: str) -> ColorSpec:
-    context = stream.codec_context
+def picture_color(
+    frame: av.VideoFrame, kind: str, context: VideoCodecContext | None = None
+) -> ColorSpec:
+    """Colour of a decoded picture, with guesses where neither it nor the stream is tagged.
+
+    Args:
+        frame: the picture.
+        kind: yuv, gray or rgb.
+        context: its decoder, which may know more than the picture.
+    """
 
     def tag(name: str, unspecified: int) -> int:
-        values = (int(getattr(frame, name)), int(getattr(context, name)))
+        values = [int(getattr(item, name)) for item in (frame, context) if item is not None]
         return next((v for v in values if v != unspecified), unspecified)
 
     matrix_code = tag("colorspace", UNSPECIFIED)
     range_code = tag("color_range", RANGE_UNSPECIFIED)
-    name = frame.format.name
+    is_jpeg = frame.format.name.startswith("yuvj")
+    if is_jpeg:
+        range_code = RANGE_FULL
     full = range_code == RANGE_FULL
-    if range_code == RANGE_UNSPECIFIED:  # FFmpeg, too, takes RGB, grey and yuvj as full range
-        full = kind != "yuv" or name.startswith("yuvj")
+    if range_code == RANGE_UNSPECIFIED:  # FFmpeg, too, takes RGB and grey as full range
+        full = kind != "yuv"
+    # JPEG chroma sits between the pixels, that of the MPEG family on every other column
+    centered = is_jpeg and (context is None or context.name == "mjpeg")
     return ColorSpec(
         matrix="rgb" if kind == "rgb" else _matrix(matrix_code, frame.width, frame.height),
         full_range=full,
-        chroma_location="center" if name.startswith("yuvj") and context.name == "mjpeg" else "left",
+        chroma_location="center" if centered else "left",
         matrix_code=matrix_code,
-        range_code=RANGE_FULL if name.startswith("yuvj") else range_code,
+        range_code=range_code,
         primaries=tag("color_primaries", UNSPECIFIED),
         transfer=tag("color_trc", UNSPECIFIED),
     )
@@ -192,7 +205,10 @@ def _matrix(code: int, width: int, height: int) -> str:
 
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    items: Iterable[Any] = frame.side_data  # iterates over the entries, not over keys
+    try:
+        items: Iterable[Any] = frame.side_data  # iterates over the entries, not over keys
+    except ValueError:  # PyAV gives up on the whole set where FFmpeg has a kind it does not know
+        return {}
     wanted = ("DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
     return {item.type.name: bytes(item) for item in items if item.type.name in wanted}
 

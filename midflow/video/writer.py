@@ -219,6 +219,8 @@ class VideoWriter:
             context.sample_aspect_ratio = info.sample_aspect_ratio
             if info.display_matrix:
                 stream.set_display_matrix(info.display_matrix)
+            elif info.rotation:
+                stream.set_display_rotation(info.rotation)
         if source is not None:
             copy_stream_tags(source, stream)
         if plan.encoder == "libx265" and self._format in ("mp4", "mov"):
