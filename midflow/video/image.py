@@ -18,7 +18,7 @@ from midflow.errors import OptionError, VideoError
 from midflow.video.color import from_rgb, planes_to_rgb
 from midflow.video.frame import ColorSpec
 from midflow.video.output import PartialFile
-from midflow.video.pixel import has_alpha, layout, pack, unpack, working_format
+from midflow.video.pixel import is_transparent, layout, pack, unpack, working_format
 from midflow.video.source import picture_color
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,11 @@ _JPEG_COLOR = ColorSpec(
     matrix="bt601", full_range=True, chroma_location="center", range_code=2, matrix_code=5
 )
 _ORIENTATION = 0x0112  # EXIF tag
+_EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF....)(?:Exif\0\0)?(II\*\0|MM\0\*)", re.S)
 # how an EXIF orientation is undone: quarter turns counter-clockwise, then a left-right flip
 _UPRIGHT = {
-    2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False),
+    2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True),
+    6: (3, False), 7: (1, True), 8: (1, False),
 }  # fmt: skip
 
 
@@ -47,15 +49,15 @@ def read_image(path: str | Path) -> tuple[Tensor, int]:
     path = Path(path)
     data = _read(path)
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             if not re.search("_pipe|webp|gif|apng|image2", container.format.name):
                 raise VideoError(f"{path} is not a picture ({container.format.long_name})")
             frame = next(container.decode(video=0), None)
     except (av.FFmpegError, IndexError) as error:
         raise VideoError(f"{path} cannot be read as a picture: is it whole?") from error
-    if frame is None or frame.is_corrupt:
+    if frame is None or frame.is_corrupt or _is_cut_short(data):
         raise VideoError(f"{path} cannot be read as a picture: is it whole?")
-    if has_alpha(frame.format.name):
+    if is_transparent(frame):
         log.warning("%s has transparency: it is left out", path)
     planar = working_format(frame.format.name)
     color = picture_color(frame, layout(planar).kind)
@@ -162,14 +164,18 @@ def _encode(suffix: str, rgb: Tensor, bit_depth: int, quality: int | None) -> by
     return b"".join(bytes(packet) for packet in packets)
 
 
+def _is_cut_short(data: bytes) -> bool:
+    """Whether a JPEG lacks its end: its decoder fills what is missing with grey, silently."""
+    last_scan = data.rfind(b"\xff\xda") if data.startswith(b"\xff\xd8") else -1
+    return last_scan >= 0 and b"\xff\xd9" not in data[last_scan:]
+
+
 def _orientation(data: bytes) -> int:
     """EXIF orientation of a picture file, 1 (upright) where there is none.
 
     The TIFF block that holds it follows "Exif" in JPEG, and the chunk's name in PNG and WebP.
     """
-    found = re.search(
-        rb"(?:Exif\0\0|eXIf|EXIF....)(?:Exif\0\0)?(II\*\0|MM\0\*)", data[: 1 << 20], re.S
-    )
+    found = _EXIF.search(data[: 1 << 20])
     if found is None:
         return 1
     start, order = found.start(1), "<" if found[1] == b"II*\0" else ">"

@@ -108,6 +108,14 @@ def has_alpha(name: str) -> bool:
     return any(c.is_alpha for c in av.VideoFormat(name, 16, 16).components)
 
 
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether any pixel of a picture lets through what is behind it."""
+    if not has_alpha(frame.format.name):
+        return False
+    alpha = _rows(frame.reformat(format="rgba"), 0, 4)[..., 3]
+    return bool((alpha < 255).any())
+
+
 def unpack(frame: av.VideoFrame, target: str) -> Planes:
     """Copy a decoded frame into contiguous planes of the planar format `target`; alpha is left out.
 
