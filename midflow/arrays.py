@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Frames = TypeVar("Frames", Tensor, "np.ndarray[Any, Any]", list[Any])
 
+LARGEST_VALUE = 8.0  # above it a picture is surely not in [0, 1] but 0..255
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 
 
@@ -35,6 +36,22 @@ def interpolate(interp: "Interpolator", frames: Frames, factor: int | float | Fr
         "frames must be a tensor (N, 3, H, W), an array (N, H, W, 3) or a list of PIL images, "
         f"got {type(frames).__name__}"
     )
+
+
+def check_image(img: object) -> None:
+    """Refuses what is not a batch of frames (B, 3, H, W), float RGB in [0, 1].
+
+    Raises:
+        OptionError: naming what came.
+    """
+    if not isinstance(img, Tensor):
+        raise OptionError(f"a frame must be a torch.Tensor, got {type(img).__name__}")
+    if img.dim() != 4 or img.shape[1] != 3 or img.numel() == 0:
+        raise OptionError(f"a frame must have shape (B, 3, H, W), got {tuple(img.shape)}")
+    if not img.is_floating_point():
+        raise OptionError(f"a frame must be float RGB in [0, 1], got {img.dtype}; divide by 255")
+    if float(img.detach().amax()) > LARGEST_VALUE:
+        raise OptionError("a frame must be RGB in [0, 1], got values up to 255; divide by 255")
 
 
 def _checked_factor(factor: int | float | Fraction) -> Fraction:

@@ -30,7 +30,6 @@ PRECISIONS = {
     "float16": torch.float16,
 }
 BACKENDS = ("auto", "torch")
-LARGEST_VALUE = 8.0  # above it a picture is surely not in [0, 1] but 0..255
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Interpolator:
         """
         if isinstance(img, EncodedFrame):
             return img
-        _check_image(img)
+        arrays.check_image(img)
         image = img.to(self.device, torch.float32)
         padding = Padding(image.shape[-2], image.shape[-1], self.pad_multiple)
         return self._encode_padded(image, padding, padding.pad(image))
@@ -297,14 +296,3 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
     if value not in choices:
         listed = ", ".join(str(choice) for choice in choices)
         raise OptionError(f"{name} must be one of {listed}, got {value!r}")
-
-
-def _check_image(img: object) -> None:
-    if not isinstance(img, Tensor):
-        raise OptionError(f"a frame must be a torch.Tensor, got {type(img).__name__}")
-    if img.dim() != 4 or img.shape[1] != 3 or img.numel() == 0:
-        raise OptionError(f"a frame must have shape (B, 3, H, W), got {tuple(img.shape)}")
-    if not img.is_floating_point():
-        raise OptionError(f"a frame must be float RGB in [0, 1], got {img.dtype}; divide by 255")
-    if float(img.detach().amax()) > LARGEST_VALUE:
-        raise OptionError("a frame must be RGB in [0, 1], got values up to 255; divide by 255")

@@ -1,5 +1,6 @@
 """The parts of an IFNet that hold weights: its blocks and its frame encoder."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midflow.nets.config import IFNetConfig
@@ -25,17 +26,30 @@ class Block(nn.Module):
         )
         self.convblock = nn.Sequential(*layers)
         planes = 5 + config.spare + config.features
-        self.lastconv: nn.Module = nn.ConvTranspose2d(channels, planes, 4, 2, 1)
+        self.lastconv: nn.Module
         if config.head == "shuffle":
             up = nn.ConvTranspose2d(channels, 4 * planes, 4, 2, 1)
             self.lastconv = nn.Sequential(up, nn.PixelShuffle(2))
+        else:
+            self.lastconv = nn.ConvTranspose2d(channels, planes, 4, 2, 1)
         self.has_skip = learned
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, cin, h, w) -> (B, 5 + ..., h', w'): dflow, dmask and carried features; float32."""
+    def forward(self, x: Tensor, planes: int | None = None) -> Tensor:
+        """(B, cin, h, w) -> (B, planes, h', w'): dflow, dmask and carried features; float32.
+
+        Only the first `planes` of them are computed; None: all.
+        """
         x = self.conv0(x)
         x = self.convblock(x) + x if self.has_skip else self.convblock(x)
-        return self.lastconv(x).float()  # type: ignore[no-any-return]
+        return self._head(x, planes).float()
+
+    def _head(self, x: Tensor, planes: int | None) -> Tensor:
+        up, shuffle = self.lastconv, 1
+        if isinstance(up, nn.Sequential):
+            up, shuffle = up[0], 2
+        used = slice(None if planes is None else planes * shuffle**2)
+        weight, bias = up.get_parameter("weight"), up.get_parameter("bias")
+        return F.pixel_shuffle(F.conv_transpose2d(x, weight[:, used], bias[used], 2, 1), shuffle)
 
 
 class NamedEncoder(nn.Module):

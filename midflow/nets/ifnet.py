@@ -183,14 +183,15 @@ class IFNet(nn.Module):
         for k, step in enumerate(steps):
             grid = self._head_step(step)
             carried = self._carried(heads, step)
-            out = self._block(k)(self._inputs(pair, flow, carried, step))
+            used = 5 + self.config.features * (k + 1 < len(steps))
+            out = self._block(k)(self._inputs(pair, flow, carried, step), used)
             if k == 1 and self.config.retry and not retried and _is_large(out, grid):
                 yield from self._run(pair, [2 * s for s in steps], ensemble, retried=True)
                 return
             if ensemble and not (retried and k == 0):
                 back = self._inputs(pair.swapped(), _swap(flow), [-c for c in carried], step)
-                out = (out[:, :5] + _swap_head(self._block(k)(back))) / 2
-            dflow = resize(out[:, :4], grid) * grid
+                out = (out[:, :5] + _swap_head(self._block(k)(back, used))) / 2
+            dflow = resize(out[:, :4] * grid, grid)
             flow = dflow if flow is None else flow + dflow
             heads.append(_Head(out[:, 4:], grid))
             yield flow, heads
@@ -235,7 +236,7 @@ class IFNet(nn.Module):
         """Brings an estimate from the working resolution to the size of the frame."""
         resolution = self.config.resolution
         logit = self._logit(heads, 1)
-        return Level(resize(flow, resolution) * resolution, resize(logit, resolution))
+        return Level(resize(flow * resolution, resolution), resize(logit, resolution))
 
 
 class _Pair(NamedTuple):
@@ -275,5 +276,5 @@ def _swap_head(out: Tensor) -> Tensor:
 
 def _is_large(out: Tensor, grid: float) -> bool:
     """Whether a block moved something in both directions by more than LARGE_MOTION pixels."""
-    dflow = (resize(out[:, :4], grid) * grid).abs()
+    dflow = resize(out[:, :4] * grid, grid).abs()
     return bool(dflow[:, :2].max() > LARGE_MOTION and dflow[:, 2:].max() > LARGE_MOTION)

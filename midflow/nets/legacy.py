@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from midflow.errors import OptionError
-from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.legacy_config import LegacyConfig, legacy_config_from
 from midflow.nets.legacy_layer import FlowBlock, FusionUNet, HDContextNet, SymmetricBlock
+from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.refine import warp_pyramid
 from midflow.nets.warp import resize, warp, warp_reduced
 

@@ -5,9 +5,9 @@ A backward warp reads the source at the place the flow points to:
     warp(image, flow)[y, x] = image[y + flow[1, y, x], x + flow[0, y, x]]
 
 bilinear between pixels, the border replicated outside. Resizing is bilinear with pixel areas
-aligned (`align_corners=False`) and no antialiasing, so a reduction by an even s reads just the 2 x 2
-pixels in the centre of every s x s cell. `warp_reduced` uses that: of a warped picture that is about
-to be reduced, only those centre pixels are ever computed.
+aligned (`align_corners=False`) and no antialiasing, so a reduction by an even s reads just the
+2 x 2 pixels in the centre of every s x s cell. `warp_reduced` uses that: of a warped picture that
+is about to be reduced, only those centre pixels are ever computed.
 """
 
 import torch
@@ -23,7 +23,7 @@ def resize(x: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return x
     if factor < 1 and _is_even(1 / factor):
-        return F.avg_pool2d(centers(x, round(1 / factor)), 2)
+        x, factor = centers(x, round(1 / factor)), 0.5
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
@@ -76,7 +76,7 @@ def warp_reduced(image: Tensor, flow: Tensor, step: float) -> Tensor:
     cell = round(step)
     x = _center_positions(image.shape[-1], cell, flow)
     y = _center_positions(image.shape[-2], cell, flow)
-    return F.avg_pool2d(_sample(image, centers(flow, cell), x, y), 2)
+    return resize(_sample(image, centers(flow, cell), x, y), 0.5)
 
 
 def _sample(image: Tensor, flow: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from midflow.nets.ifnet import IFNet, Prediction
+from midflow.nets.ifnet import IFNet
+from midflow.nets.prediction import Prediction
 from midflow.train.losses import distillation_loss, laplacian_loss
 
 
