@@ -1,0 +1,76 @@
+"""Options of a video job, and how the command line writes some of them."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from midflow.errors import OptionError
+from midflow.scenes import FILLS, SCENE_CUT_SSIM
+from midflow.video.encoders import WriterOptions
+
+
+@dataclass(frozen=True)
+class VideoOptions(WriterOptions):
+    """How a video is interpolated, besides its rate and the model; and how it is encoded.
+
+    Raises:
+        OptionError: a value is outside its range; those of the encoder, the network and the clip
+            are looked at when these are known.
+    """
+
+    device: str = "auto"
+    """auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps."""
+    precision: str = "float32"
+    """float32, bfloat16 or float16, of the convolutions."""
+    flow_scale: float = 1.0
+    """0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; below 1 for very large frames."""
+    ensemble: bool = False
+    """Average both directions inside the network, where it can."""
+    tta: bool = False
+    """Average with the frames turned by 180 degrees; twice the time."""
+    start: Fraction | float | None = None
+    """Seconds into the clip to begin at; None for its beginning."""
+    duration: Fraction | float | None = None
+    """Seconds to take; None for all."""
+    scene_threshold: float = SCENE_CUT_SSIM
+    """Similarity, 0 to 1, below which two frames are a scene cut; 0 finds no cuts."""
+    scene_fill: str = "hold"
+    """What stands between the frames of a cut: hold, nearest or blend."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scene_threshold <= 1:
+            raise OptionError(
+                f"scene_threshold must be between 0 and 1, got {self.scene_threshold}"
+            )
+        if self.scene_fill not in FILLS:
+            raise OptionError(
+                f"scene_fill must be one of {', '.join(FILLS)}, got {self.scene_fill!r}"
+            )
+
+
+def parse_time(text: str, name: str) -> Fraction:
+    """Seconds as "90", "90.5", "1:30.5" or "0:01:30.5"; `name` is for the error.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):(?=\d\d?(?:\.|$)))?(\d+(?:\.\d*)?)", text)
+    if match is None:
+        raise OptionError(f"{name} must be seconds or hh:mm:ss.fff, got {text!r}")
+    hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def parse_encoder_options(text: str) -> dict[str, str]:
+    r"""`tune=grain:bf=2` as a table; a colon inside a value is written `\:`.
+
+    Raises:
+        OptionError: a part is not `name=value`.
+    """
+    table = {}
+    for part in re.split(r"(?<!\\):", text):
+        name, sign, value = part.partition("=")
+        if not (name and sign):
+            raise OptionError(f"encoder options must be name=value:name=value, got {text!r}")
+        table[name.strip()] = value.replace(r"\:", ":")
+    return table

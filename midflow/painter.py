@@ -1,0 +1,122 @@
+"""Output frames from pairs of input frames: passed through, painted, or filled across a cut."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from midflow.interpolator import EncodedFrame, Interpolator
+from midflow.scenes import fill_cut, is_cut, thumbnail
+from midflow.video.color import from_rgb, to_rgb
+from midflow.video.frame import ClipInfo, ColorSpec, Frame, Planes
+
+MAX_BATCH_PIXELS = 1 << 22  # of all output frames painted at once: two of 1080p, one of 4K
+_MAX_BATCH = 64  # frames painted at once by halving, which works frame by frame
+
+
+class Picture:
+    """An input frame, with what has been made of it, each made at most once."""
+
+    def __init__(self, frame: Frame, info: ClipInfo, interpolator: Interpolator) -> None:
+        self.frame = frame
+        self._info = info
+        self._interpolator = interpolator
+
+    @cached_property
+    def rgb(self) -> Tensor:
+        """(1, 3, H, W) float32, nominally in [0, 1], on the interpolator's device."""
+        return to_rgb(self.frame, self._info, self._interpolator.device)
+
+    @cached_property
+    def thumbnail(self) -> Tensor:
+        """(1, 3, 32, 32), for finding cuts."""
+        return thumbnail(self.rgb)
+
+    @cached_property
+    def encoded(self) -> EncodedFrame:
+        """What the network keeps of the frame."""
+        return self._interpolator.encode(self.rgb)
+
+
+class Painter:
+    """Makes output frames, in the planes the writer takes.
+
+    An input frame that is passed through takes the same way through RGB as a painted one, so that
+    nothing flickers between the two.
+
+    Args:
+        interpolator: paints.
+        info: of the source.
+        color: of the planes to make.
+        pixel_format: of the planes to make.
+        scene_threshold: as in `VideoOptions`.
+        scene_fill: as in `VideoOptions`.
+    """
+
+    def __init__(
+        self,
+        interpolator: Interpolator,
+        info: ClipInfo,
+        color: ColorSpec,
+        pixel_format: str,
+        *,
+        scene_threshold: float,
+        scene_fill: str,
+    ) -> None:
+        self.cuts: list[Fraction] = []
+        """Times of the frames that begin a scene, of the pairs painted so far."""
+        self._interpolator = interpolator
+        self._info = info
+        self._color = color
+        self._pixel_format = pixel_format
+        self._threshold = scene_threshold
+        self._fill = scene_fill
+        self._pair: tuple[Picture, Picture] | None = None
+        self._is_cut = self._is_still = False
+        self._passed: tuple[Picture, Planes] | None = None
+        pixels = info.width * info.height
+        self.batch = max(1, MAX_BATCH_PIXELS // pixels) if interpolator.has_timestep else _MAX_BATCH
+        """How many timesteps `paint` takes at once without using much memory."""
+
+    def picture(self, frame: Frame) -> Picture:
+        """A decoded frame, ready to be used in `keep` and `paint`."""
+        return Picture(frame, self._info, self._interpolator)
+
+    def keep(self, picture: Picture) -> Planes:
+        """The frame itself; the same planes when asked for again."""
+        if self._passed is None or self._passed[0] is not picture:
+            self._passed = picture, self._planes(picture.rgb)
+        return self._passed[1]
+
+    def paint(
+        self, left: Picture, right: Picture, timesteps: Sequence[Fraction]
+    ) -> Iterator[Planes]:
+        """The frames at `timesteps`, in (0, 1), between two neighbouring frames."""
+        self._compare(left, right)
+        if self._is_still:
+            yield from (self.keep(left) for _ in timesteps)
+        elif self._is_cut:
+            for timestep in timesteps:
+                yield self._planes(fill_cut(self._fill, left.rgb, right.rgb, float(timestep)))
+        else:
+            times = [float(timestep) for timestep in timesteps]
+            for rgb in self._interpolator(left.encoded, right.encoded, times):
+                yield self._planes(rgb)
+
+    def _compare(self, left: Picture, right: Picture) -> None:
+        """Settles, once for each pair, whether it is two equal frames or two scenes."""
+        if self._pair == (left, right):
+            return
+        self._pair = left, right
+        planes = zip(left.frame.data, right.frame.data, strict=True)
+        self._is_still = all(np.array_equal(a, b) for a, b in planes)
+        self._is_cut = not self._is_still and is_cut(
+            left.thumbnail, right.thumbnail, self._threshold
+        )
+        if self._is_cut:
+            self.cuts.append(right.frame.pts)
+
+    def _planes(self, rgb: Tensor) -> Planes:
+        return from_rgb(rgb, self._color, self._pixel_format)
