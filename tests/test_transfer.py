@@ -66,15 +66,14 @@ def test_a_complete_partial_file_is_not_asked_for_again(site, path):
     assert len(site.ranges) == 1
 
 
-@pytest.mark.parametrize("version", ['"2"', ""])
-def test_a_file_that_changed_meanwhile_is_fetched_afresh(site, path, version):
+@pytest.mark.parametrize(("version", "more"), [('"2"', b""), ('"2"', b"longer"), ("", b"longer")])
+def test_a_file_that_changed_meanwhile_is_fetched_afresh(site, path, version, more):
     url = site.add("a", DATA, "cut_in_pieces")
     with pytest.raises(TransferError):
         get(url, path, retries=0)
     site.version, site.manners["/a"] = version, "well"
-    changed = DATA[::-1] + b"longer"
-    site.files["/a"] = changed
-    assert get(url, path) == changed
+    site.files["/a"] = DATA[::-1] + more
+    assert get(url, path) == DATA[::-1] + more
 
 
 def test_another_mirror_does_not_go_on_from_the_first_ones_bytes(site, path):
