@@ -12,6 +12,7 @@ from midflow import doctor
 from midflow.doctor import Finding, Report, Section, diagnose
 from midflow.encoder_probe import ENCODERS, Encoder, try_encoder
 from midflow.errors import CheckpointError
+from midflow.video.encoders import FAMILIES
 
 GIGABYTE = 2**30
 
@@ -97,6 +98,10 @@ def test_software_encoders_of_pyav_work(report: Report, name: str) -> None:
 def test_every_encoder_is_tried(report: Report) -> None:
     tried = [*report.section("Encoders").findings, *report.section("Hardware encoders").findings]
     assert [finding.name for finding in tried] == [encoder.name for encoder in ENCODERS]
+
+
+def test_every_codec_the_writer_knows_by_name_is_tried() -> None:
+    assert {family.encoder for family in FAMILIES.values()} <= {e.name for e in ENCODERS}
 
 
 def test_trying_encoders_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
