@@ -4,6 +4,7 @@ Decoding and encoding have a thread each; painting stays on the caller's. Queues
 bounded in bytes and at most three decoded frames are kept, so memory does not grow with the clip.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -17,11 +18,13 @@ from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
 from midflow.painter import Painter, Picture
 from midflow.progress import Progress, Rates, VideoJob, VideoResult
-from midflow.schedule import OutputFrame, Rate, Schedule, output_rate, rate_label
+from midflow.schedule import OutputFrame, Rate, Schedule, ntsc_rate, output_rate, rate_label
 from midflow.video.frame import Frame, Planes
 from midflow.video.reader import VideoReader
 from midflow.video.writer import VideoWriter
 from midflow.workers import Feed, Sink
+
+log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 64 << 20  # of decoded frames waiting, and as much of painted ones
 _REPORT_SECONDS = 0.1  # between two calls of on_progress
@@ -66,6 +69,8 @@ def interpolate_video(
     with VideoReader(source, options.start, options.duration) as reader:
         info = reader.info
         rate = output_rate(info.frame_rate, fps=fps, factor=factor)
+        if fps is not None and (exact := ntsc_rate(rate)):
+            log.warning("fps %s is taken literally; the rate of NTSC video is %s", fps, exact)
         path = default_target(Path(source), rate) if target is None else Path(target)
         with VideoWriter(
             path, info, info.width, info.height, rate, None, info.pixel_format, options

@@ -1,0 +1,131 @@
+"""Arguments of the command line with their help, and options for the library made of them."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+import midflow
+from midflow.errors import OptionError
+
+if TYPE_CHECKING:
+    from midflow.interpolator import Interpolator
+    from midflow.options import VideoOptions
+
+
+def _option(text: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=text, show_default=False, **settings)
+
+
+def _argument(text: str, metavar: str) -> Any:
+    return typer.Argument(help=text, metavar=metavar, show_default=False)
+
+
+Text: TypeAlias = str | None
+Number: TypeAlias = float | None
+Flag: TypeAlias = bool
+
+Version = Annotated[Flag, _option("Print the version and exit.", "--version")]
+Quiet = Annotated[Flag, _option("Print errors only.", "--quiet", "-q")]
+Json = Annotated[Flag, _option("Print JSON, and no progress.", "--json")]
+Overwrite = Annotated[Flag, _option("Replace existing files.", "--overwrite")]
+
+Model = Annotated[Text, _option("Release, or path of weights; default: midflow-1, bundled.")]
+Device = Annotated[Text, _option("auto, cpu, cuda, cuda:N or mps; default: auto.")]
+Precision = Annotated[Text, _option("float32, bfloat16 or float16; default: float32.")]
+FlowScale = Annotated[
+    Number, _option("0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; default: 1.")
+]
+Ensemble = Annotated[Flag, _option("Average both directions inside the network.", "--ensemble")]
+Tta = Annotated[Flag, _option("Average with the frames turned by 180 degrees.", "--tta")]
+Factor = Annotated[
+    Text, _option("Multiple of the rate: 2, 2.5 or 5/2; default: 2.", metavar="NUMBER")
+]
+
+Source = Annotated[Path, _argument("The clip.", "IN")]
+Target = Annotated[Path | None, _argument("The output; default: IN.60fps.mp4.", "[OUT]")]
+Fps = Annotated[
+    Text, _option("Or the rate: 60, 59.94, 60000/1001; speed and sound stay.", metavar="RATE")
+]
+Codec = Annotated[
+    Text, _option("h264, hevc, av1, vp9, prores, ffv1, or an FFmpeg encoder; default: h264.")
+]
+Crf = Annotated[Number, _option("Constant quality, smaller is better; default: 17 for h264.")]
+Preset = Annotated[Text, _option("Speed against size, in the encoder's words; default: medium.")]
+PixFmt = Annotated[Text, _option("FFmpeg pixel format; default: the clip's own.")]
+EncoderOptions = Annotated[Text, _option("Further options of the encoder.", metavar="K=V:K=V")]
+Start = Annotated[Text, _option("Begin there: seconds or hh:mm:ss.fff.", metavar="TIME")]
+Duration = Annotated[Text, _option("Take so much: seconds or hh:mm:ss.fff.", metavar="TIME")]
+SceneThreshold = Annotated[
+    Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.3.")
+]
+SceneFill = Annotated[Text, _option("Across a cut: hold, nearest or blend; default: hold.")]
+
+Pictures = Annotated[
+    list[Path],
+    _argument("Two pictures and an output, or two folders.", "A B OUT | DIR OUT_DIR"),
+]
+Timesteps = Annotated[
+    list[float] | None,
+    _option("Where between A and B, 0 to 1; may be repeated; default: 0.5.", "-t"),
+]
+Count = Annotated[int | None, _option("Or so many frames, evenly spaced.", "-n")]
+First = Annotated[Path, _argument("The earlier picture.", "A")]
+Second = Annotated[Path, _argument("The later picture.", "B")]
+Drawing = Annotated[Path, _argument("The picture to draw.", "OUT")]
+Timestep = Annotated[float, _option("When the motion is seen, 0 to 1; default: 0.5.", "-t")]
+
+Name = Annotated[str, _argument("A release, or the path of weights.", "NAME")]
+Names = Annotated[list[str], _argument("Releases.", "NAME...")]
+MaybeNames = Annotated[list[str] | None, _argument("Default: all that are here.", "[NAME...]")]
+
+
+def video_options(given: dict[str, Any]) -> "VideoOptions":
+    """Options from the parameters of `video`, called as the fields are; None stands for not given.
+
+    Raises:
+        OptionError: a value cannot be read, or is outside its range.
+    """
+    from midflow.options import VideoOptions, parse_encoder_options, parse_time
+
+    parsers: dict[str, Callable[[str], Any]] = {
+        "encoder_options": parse_encoder_options,
+        "start": lambda text: parse_time(text, "start"),
+        "duration": lambda text: parse_time(text, "duration"),
+    }
+    names = [field.name for field in fields(VideoOptions) if given[field.name] is not None]
+    values: dict[str, Any] = {n: parsers[n](given[n]) if n in parsers else given[n] for n in names}
+    return VideoOptions(**values)
+
+
+def interpolator(given: dict[str, Any]) -> "Interpolator":
+    """An interpolator from the parameters of a command.
+
+    Raises:
+        OptionError: an option is outside its range.
+        UnknownModelError: no model has the name.
+        CheckpointError: the weights cannot be used.
+    """
+    names = ("device", "precision", "flow_scale", "ensemble", "tta")
+    options = {name: given[name] for name in names if given[name] is not None}
+    return midflow.Interpolator(midflow.load_model(given["model"]), **options)
+
+
+def check_images(
+    paths: list[Path], timesteps: list[float] | None, count: int | None, factor: str | None
+) -> None:
+    """Holds the two forms of `images` apart.
+
+    Raises:
+        OptionError: they are mixed.
+    """
+    if len(paths) not in (2, 3):
+        raise OptionError(f"images takes A B OUT or DIR OUT_DIR, got {len(paths)} paths")
+    if len(paths) == 2 and (timesteps or count is not None):
+        raise OptionError("-t and -n are for two pictures (A B OUT): a folder takes --factor")
+    if len(paths) == 3 and factor is not None:
+        raise OptionError("--factor is for a folder (DIR OUT_DIR): two pictures take -t or -n")
+    if timesteps and count is not None:
+        raise OptionError("-t and -n exclude each other: give one of them")

@@ -1,0 +1,268 @@
+"""The command line: `midflow video | images | flow | models | doctor`.
+
+Each command turns its arguments into options and calls the library. What takes long to import is
+imported by the command that needs it.
+
+Exit codes: 0 done; 1 a clip, picture or model cannot be used; 2 a wrong option; 130 Ctrl-C.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+import midflow
+from midflow import arguments as args
+from midflow.errors import MidflowError, OptionError
+
+if TYPE_CHECKING:
+    from midflow.interpolator import Interpolator
+    from midflow.nets.releases import ModelInfo
+
+ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+
+
+class _Commands(TyperGroup):
+    """Turns midflow's errors into one line and an exit code; other exceptions are bugs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MidflowError as error:
+            code = USAGE_ERROR if isinstance(error, OptionError) else ERROR
+            _fail(str(error), code)
+        except KeyboardInterrupt:
+            _fail("interrupted: the unfinished file was removed", INTERRUPTED)
+
+
+def _fail(text: str, code: int) -> None:
+    from midflow.display import print_error
+
+    print_error(text)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="midflow",
+    help="Video frame interpolation with RIFE: smoother video, every stream kept.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(
+    help="List, describe, fetch and check models.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models, name="models")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: args.Version = False) -> None:
+    if version:
+        print(f"midflow {midflow.__version__}")
+
+
+@app.command()
+def video(
+    ctx: typer.Context,
+    source: args.Source,
+    target: args.Target = None,
+    factor: args.Factor = None,
+    fps: args.Fps = None,
+    model: args.Model = None,
+    device: args.Device = None,
+    precision: args.Precision = None,
+    flow_scale: args.FlowScale = None,
+    ensemble: args.Ensemble = False,
+    tta: args.Tta = False,
+    codec: args.Codec = None,
+    crf: args.Crf = None,
+    preset: args.Preset = None,
+    pix_fmt: args.PixFmt = None,
+    encoder_options: args.EncoderOptions = None,
+    start: args.Start = None,
+    duration: args.Duration = None,
+    scene_threshold: args.SceneThreshold = None,
+    scene_fill: args.SceneFill = None,
+    overwrite: args.Overwrite = False,
+    quiet: args.Quiet = False,
+    as_json: args.Json = False,
+) -> None:
+    """Write a video at another frame rate; speed, sound and all other streams stay."""
+    options = args.video_options(ctx.params)
+    from midflow.display import Display
+    from midflow.pipeline import interpolate_video
+
+    with Display(is_quiet=quiet or as_json) as display:
+        result = interpolate_video(
+            source,
+            target,
+            fps=fps,
+            factor=factor,
+            model=model,
+            options=options,
+            on_progress=display.video,
+        )
+    if as_json:
+        print(json.dumps(result.as_dict()))
+    elif not quiet:
+        print(result)
+
+
+@app.command()
+def images(
+    ctx: typer.Context,
+    paths: args.Pictures,
+    timestep: args.Timesteps = None,
+    count: args.Count = None,
+    factor: args.Factor = None,
+    model: args.Model = None,
+    device: args.Device = None,
+    precision: args.Precision = None,
+    flow_scale: args.FlowScale = None,
+    ensemble: args.Ensemble = False,
+    tta: args.Tta = False,
+    overwrite: args.Overwrite = False,
+    quiet: args.Quiet = False,
+) -> None:
+    """Paint the frames between two pictures, or raise the rate of a folder of them."""
+    args.check_images(paths, timestep, count, factor)
+    from midflow import images as library
+    from midflow.display import Display
+
+    with Display(is_quiet=quiet) as display:
+        interp = args.interpolator(ctx.params)
+        display.say(_on_device(interp))
+        *inputs, out = paths
+        if len(inputs) == 1:
+            files = library.interpolate_folder(
+                inputs[0],
+                out,
+                interp,
+                factor or 2,
+                overwrite=overwrite,
+                on_progress=display.pictures,
+            )
+        else:
+            times = library.even_timesteps(count) if count is not None else timestep or [0.5]
+            files = library.interpolate_images(
+                inputs[0], inputs[1], out, interp, times, overwrite=overwrite
+            )
+    if not quiet:
+        print(f"{len(files)} pictures: {files[0]}" + f" ... {files[-1]}" * (len(files) > 1))
+
+
+@app.command()
+def flow(
+    ctx: typer.Context,
+    img0: args.First,
+    img1: args.Second,
+    out: args.Drawing,
+    timestep: args.Timestep = 0.5,
+    model: args.Model = None,
+    device: args.Device = None,
+    precision: args.Precision = None,
+    flow_scale: args.FlowScale = None,
+    ensemble: args.Ensemble = False,
+    tta: args.Tta = False,
+    overwrite: args.Overwrite = False,
+) -> None:
+    """Draw the motion between two pictures: hue is direction, saturation is speed."""
+    from midflow.images import draw_flow
+
+    interp = args.interpolator(ctx.params)
+    longest = draw_flow(img0, img1, out, interp, timestep, overwrite=overwrite)
+    print(f"{out}: the longest motion, {longest:.1f} pixels, has full colour")
+
+
+@app.command()
+def doctor(as_json: args.Json = False) -> None:
+    """Say what this machine can do, and why a device was chosen."""
+    from midflow.display import print_report
+    from midflow.doctor import diagnose
+
+    report = diagnose()
+    if as_json:
+        print(json.dumps(report.as_dict()))
+    else:
+        print_report(report)
+    raise typer.Exit(0 if report.is_healthy else ERROR)
+
+
+@models.command("list")
+def list_models(as_json: args.Json = False) -> None:
+    """All models: parameters, padding, what they can do, and whether they are on this machine."""
+    from midflow.display import print_table
+
+    infos = midflow.available_models()
+    if as_json:
+        print(json.dumps([asdict(info) for info in infos]))
+        return
+    headings = ("name", "generation", "parameters", "pad to", "any time", "ensemble", "here", "")
+    print_table([headings, *map(_model_row, infos)])
+
+
+@models.command("info")
+def describe_model(name: args.Name, as_json: args.Json = False) -> None:
+    """Everything known of a release or of a file of weights."""
+    from midflow.display import print_table
+    from midflow.nets.checkpoint import describe
+    from midflow.nets.releases import describe_release
+
+    is_path = Path(name).exists()
+    info = asdict(describe(midflow.load_model(name)) if is_path else describe_release(name))
+    if as_json:
+        print(json.dumps(info))
+        return
+    print_table((key, str(value)) for key, value in info.items())
+
+
+@models.command("pull")
+def pull_models(names: args.Names, quiet: args.Quiet = False) -> None:
+    """Fetch weights into the cache; only weights that are what they should be are kept."""
+    from midflow.display import Display
+    from midflow.download import pull
+
+    with Display(is_quiet=quiet) as display:
+        for name in names:
+            print(pull(name, on_progress=display.pulling))
+
+
+@models.command("verify")
+def verify_models(names: args.MaybeNames = None) -> None:
+    """Check that weights on this machine are what they should be."""
+    from midflow.download import verify
+
+    infos = midflow.available_models()
+    here = [info.name for info in infos if info.name and info.status in ("bundled", "pulled")]
+    for name in names or here:
+        found = verify(name)
+        note = "" if found.was_recorded else "; its hash is on record from here on"
+        print(f"{name}: good, {found.path}{note}")
+
+
+def main() -> None:
+    """Runs the command line."""
+    app(prog_name="midflow")
+
+
+def _on_device(interp: "Interpolator") -> str:
+    name = interp.model.release or type(interp.model).__name__
+    return f"model {name}, {interp.precision}, torch on {interp.device} ({interp.device_reason})"
+
+
+def _model_row(info: "ModelInfo") -> tuple[str, ...]:
+    return (
+        info.name or "",
+        info.generation,
+        f"{info.parameters / 1e6:.1f} M",
+        str(info.pad_multiple),
+        "yes" if info.has_timestep else "by halving",
+        "yes" if info.has_ensemble else "-",
+        info.status,
+        info.notes,
+    )
