@@ -86,6 +86,7 @@ class ClipInfo:
     """FFmpeg's name of the format the decoder gives; `pixel_format` holds the same samples."""
     has_audio: bool = False
     has_alpha: bool = False
+    """Whether the first frame is transparent anywhere."""
     is_interlaced: bool = False
     stream_index: int = 0
     """Which stream of the file is the video."""

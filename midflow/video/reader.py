@@ -17,10 +17,20 @@ import av
 from midflow.errors import OptionError, VideoError
 from midflow.video.frame import ClipInfo, Frame, Planes
 from midflow.video.pixel import unpack
-from midflow.video.source import container_start, describe, main_video, nominal_rate, open_source
+from midflow.video.source import (
+    container_start,
+    describe,
+    main_video,
+    nominal_rate,
+    open_source,
+    stated_duration,
+)
 from midflow.video.timing import Timed, timed
 
 log = logging.getLogger(__name__)
+
+# a file that ends earlier than it says, by more than both, is reported as cut short
+_MISSING_SECONDS, _MISSING_FRAMES = 1, 5
 
 
 class VideoReader:
@@ -61,49 +71,41 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
+        self._frames = self._deliver()
 
     def _open(self) -> None:
         self._container = open_source(self._path)
         self._stream = main_video(self._container, self._path)
+        self._is_decode_timed = self._container.format.name == "avi"
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> ClipInfo:
         """Find the first frame and describe the clip from there."""
         zero = container_start(self._container)
         target = zero + start if start else None
-        self._timed = self._seek(target)
+        self._timed = self._seek(target) if target is not None else self._pictures()
         first = next(self._timed, None)
-        if first is None and self.damaged == 0 and target is not None:
-            raise OptionError(
-                f"start must lie within the clip, got {float(start)} s for {self._path}"
-            )
         if first is None:
+            if target is not None and not self.damaged:
+                where = f"got {float(start)} s for {self._path}"
+                raise OptionError(f"start must lie within the clip, {where}")
             raise VideoError(
                 f"no frame of {self._path} can be decoded: the file is damaged or not a video"
             )
         self._first = first
         info = describe(self._path, self._container, self._stream, first.picture)
         self._warn_of_losses(info)
-        end = None if duration is None else zero + start + duration
-        trimmed = target is not None or end is not None
-        length = info.duration
-        if length is not None:
-            length = max(Fraction(0), length - start)
-        if duration is not None:
-            length = duration if length is None else min(length, duration)
-        count = (
-            info.frame_count
-            if not trimmed
-            else (round(length * info.frame_rate) if length else None)
-        )
-        origin = first.pts if target is not None else min(zero, first.pts)
+        info = replace(info, start=first.pts, origin=min(zero, first.pts))
+        if target is None and duration is None:
+            return info
+        left = [max(info.duration - start, Fraction(0))] if info.duration else []
+        length = min([duration, *left] if duration is not None else left, default=None)
         return replace(
             info,
-            start=first.pts,
             duration=length,
-            frame_count=count,
-            is_trimmed=trimmed,
-            end=end,
-            origin=origin,
+            frame_count=round(length * info.frame_rate) if length is not None else None,
+            is_trimmed=True,
+            end=None if duration is None else zero + start + duration,
+            origin=info.origin if target is None else first.pts,
         )
 
     def _warn_of_losses(self, info: ClipInfo) -> None:
@@ -114,29 +116,29 @@ class VideoReader:
                 "%s is interlaced: its frames are taken as they are; deinterlace first", self._path
             )
 
-    def _seek(self, target: Fraction | None) -> Iterator[Timed]:
+    def _seek(self, target: Fraction) -> Iterator[Timed]:
         """Frames from the first one shown at or after `target`."""
-        frames = self._pictures()
-        if target is None:
-            return frames
-        ticks = int(target / (self._stream.time_base or 1))
-        try:
-            self._container.seek(ticks, stream=self._stream)
-            first = next(frames, None)
-        except av.FFmpegError:
-            first = None
-        if (
-            first is None or first.pts > target
-        ):  # the file cannot seek, or only roughly: decode from its beginning
-            self.close()
+        stream = self._stream
+        if not self._is_decode_timed and stream.start_time is not None and stream.time_base:
+            frames = self._pictures()
+            try:
+                self._container.seek(int(target / stream.time_base), stream=stream)
+                first = next(frames, None)
+            except av.FFmpegError:
+                first = None
+            if first is not None and first.pts <= target:
+                return _from(target, first, frames)
+            self.close()  # the file cannot seek, or only roughly: decode it from its beginning
             self._open()
             self.damaged = 0
-            frames = self._pictures()
-            first = next(frames, None)
-        return _from(target, first, frames)
+        frames = self._pictures()
+        return _from(target, next(frames, None), frames)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames in presentation order."""
+        """The frames in presentation order; a second time, those that are left."""
+        return self._frames
+
+    def _deliver(self) -> Iterator[Frame]:
         current, gap = self._first, Fraction(0)
         end = self.info.end
         for following in self._timed:
@@ -150,12 +152,26 @@ class VideoReader:
         if end is not None:
             gap = min(gap, end - current.pts) if end > current.pts else gap
         yield Frame(self._planes(current.picture), current.pts, gap)
+        self._report(current.pts + gap)
+
+    def _report(self, end: Fraction) -> None:
+        """Say once, at the end, what of the file could not be read."""
         if self.damaged:
             log.warning(
                 "%s is damaged: %d packets or frames could not be decoded whole",
                 self._path,
                 self.damaged,
             )
+        stated = stated_duration(self._stream)
+        if stated is not None and not self.info.is_trimmed:
+            missing = self.info.start + stated - end
+            if missing > _MISSING_SECONDS and missing * self.info.frame_rate > _MISSING_FRAMES:
+                log.warning(
+                    "%s is cut short: it should last %.2f s and ends %.2f s early",
+                    self._path,
+                    stated,
+                    missing,
+                )
 
     def _planes(self, picture: av.VideoFrame) -> Planes:
         size = self.info.width, self.info.height
@@ -170,10 +186,10 @@ class VideoReader:
         stream = self._stream
         time_base = stream.time_base or Fraction(1, 90000)
         start = (stream.start_time or 0) * time_base
-        is_avi = self._container.format.name == "avi"
-        if is_avi:
+        if self._is_decode_timed:
             start = Fraction(0)
-        return timed(self._decode(), time_base, start, 1 / nominal_rate(stream), is_avi)
+        gap = 1 / nominal_rate(stream)
+        return timed(self._decode(), time_base, start, gap, self._is_decode_timed)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decode all that can be decoded; damage is counted, not raised."""

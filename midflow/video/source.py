@@ -1,6 +1,7 @@
 """Opening a clip and reading what it says about itself: stream, colour, rate, rotation, HDR."""
 
 import logging
+import re
 import struct
 from collections.abc import Iterable
 from fractions import Fraction
@@ -21,7 +22,7 @@ from midflow.video.frame import (
     ClipInfo,
     ColorSpec,
 )
-from midflow.video.pixel import has_alpha, layout, working_format
+from midflow.video.pixel import is_transparent, layout, working_format
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def describe(
         codec=stream.codec_context.name,
         source_format=coded,
         has_audio=bool(container.streams.audio),
-        has_alpha=has_alpha(coded),
+        has_alpha=is_transparent(frame),
         is_interlaced=frame.interlaced_frame,
         stream_index=stream.index,
         time_base=stream.time_base or Fraction(1, 90000),
@@ -151,9 +152,20 @@ def _standard_rate(rate: Fraction) -> Fraction:
     return near[0] if near else rate
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+def stated_duration(stream: VideoStream) -> Fraction | None:
+    """Seconds the file says this stream lasts."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
+    tag = stream.metadata.get("DURATION", "")  # of Matroska, hh:mm:ss.fraction
+    if not re.fullmatch(r"\d+:\d\d:\d\d(\.\d+)?", tag):
+        return None
+    hours, minutes, seconds = map(Fraction, tag.split(":"))
+    return (hours * 60 + minutes) * 60 + seconds or None
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if (stated := stated_duration(stream)) is not None:
+        return stated
     return container.duration * _TIME_UNIT if container.duration else None
 
 

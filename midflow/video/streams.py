@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 _FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 _STREAM_TAGS = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"}
 _GENERIC_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
+# QuickTime numbers languages, and FFmpeg's table knows these only by their other ISO 639-2 code
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb",
+    "mkd": "mac", "swe": "sve", "rum": "ron", "cze": "ces", "slo": "slk", "fre": "fra",
+}  # fmt: skip
 # how far behind the end of a cut other streams are read, and ahead of its start: they may be
 # interleaved loosely
 _MARGIN = Fraction(10)
@@ -219,6 +224,8 @@ def copy_stream_tags(source: Stream, target: Stream) -> None:
             continue
         # MP4 gives back as the name what it takes as the title
         target.metadata[{"name": "title"}.get(key, key)] = value
+    if target.container.format.name == "mov" and (language := source.language):
+        target.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)
     target.disposition = source.disposition
 
 
