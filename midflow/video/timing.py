@@ -53,9 +53,9 @@ def timed(
     for picture in pictures:
         count += 1
         if offset is None:
-            use_dts = is_decode_timed or picture.pts is None
             first = picture.dts
-            offset = start - first * time_base if use_dts and first is not None else Fraction(0)
+            use_dts = first is not None and (is_decode_timed or picture.pts is None)
+            offset = start - (first or 0) * time_base if use_dts else Fraction(0)
         ticks = picture.dts if use_dts else picture.pts
         pts = None if ticks is None else ticks * time_base + offset
         item = Timed(picture, pts if pts is not None else start, picture.duration * time_base)

@@ -120,8 +120,8 @@ class VideoWriter:
             VideoError: the encoder or the disk refuses.
         """
         if planes[0].shape != self._size[::-1]:
-            height, width = planes[0].shape
-            raise VideoError(f"frames of {self._size} are needed, got {(width, height)}")
+            got, wanted = planes[0].shape, self._size
+            raise VideoError(f"frames of {wanted[0]}x{wanted[1]} are needed, got {got[1]}x{got[0]}")
         tick = self._tick(pts)
         if self._last is not None and tick <= self._last:
             raise VideoError(f"frames must be written in order, got {float(pts)} s again or late")
@@ -202,7 +202,8 @@ class VideoWriter:
             stream = self._container.add_stream(plan.encoder, rate=self._rate)
         except ValueError as error:
             raise OptionError(
-                f"{self.path.suffix} files cannot hold {plan.encoder}: use .mkv or another codec"
+                f"{self.path.suffix} files cannot hold {plan.encoder}: choose another codec,"
+                f" or another of {_CONTAINERS}"
             ) from error
         assert isinstance(stream, VideoStream)
         self._stream = stream

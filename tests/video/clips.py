@@ -47,7 +47,7 @@ class Recipe:
 
 
 def picture(pixel_format: str, size: tuple[int, int], index: int, seed: int = 0) -> Planes:
-    """Planes of a smooth picture that moves two pixels a frame; all codes lie in the legal range."""
+    """Planes of a smooth picture that moves two pixels a frame, in legal codes."""
     form = layout(pixel_format)
     unit = 1 << (form.bits - 8)
     planes = []
@@ -117,7 +117,9 @@ def _add_video(output, recipe):
     if recipe.codec == "libx265":
         options = {"preset": "ultrafast", "x265-params": "log-level=none"}
     context.options = dict(options)
-    context.colorspace, context.color_range, context.color_primaries, context.color_trc = recipe.color
+    context.colorspace, context.color_range, context.color_primaries, context.color_trc = (
+        recipe.color
+    )
     if recipe.aspect:
         context.sample_aspect_ratio = recipe.aspect
     if recipe.display_matrix:

@@ -3,6 +3,7 @@
 import logging
 import os
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -45,7 +46,7 @@ def test_variable_rate_keeps_every_time_and_gap(tmp_path):
     times = [Fraction(t, 90000) for t in (0, 3003, 3100, 9000, 9001, 45000, 90000)]
     _, frames = read(make_clip(tmp_path / "a.mp4", Recipe(times=times)))
     assert [f.pts for f in frames] == times
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert [f.duration for f in frames][:-1] == gaps
 
 
@@ -71,9 +72,23 @@ def test_one_frame_lasts_as_long_as_the_file_says(tmp_path):
 
 @pytest.mark.parametrize(
     "pixel_format",
-    ["yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv420p9le", "yuv420p10le", "yuv422p10le"]
-    + ["yuv444p12le", "yuv420p16le", "yuv444p16le", "gray", "gray10le", "gray16le", "gbrp10le"]
-    + ["gbrp16le"],
+    [
+        "yuv420p",
+        "yuv422p",
+        "yuv444p",
+        "yuv411p",
+        "yuv420p9le",
+        "yuv420p10le",
+        "yuv422p10le",
+        "yuv444p12le",
+        "yuv420p16le",
+        "yuv444p16le",
+        "gray",
+        "gray10le",
+        "gray16le",
+        "gbrp10le",
+        "gbrp16le",
+    ],
 )
 @pytest.mark.parametrize("size", [(36, 22), (37, 23)])
 def test_planar_samples_arrive_unchanged(pixel_format, size, tmp_path):
@@ -92,11 +107,26 @@ def test_planar_samples_arrive_unchanged(pixel_format, size, tmp_path):
 
 @pytest.mark.parametrize(
     ("coded", "planar"),
-    [("nv12", "yuv420p"), ("yuyv422", "yuv422p"), ("uyvy422", "yuv422p"), ("bgr24", "gbrp")]
-    + [("rgba", "gbrp"), ("rgb48le", "gbrp16le"), ("p010le", "yuv420p10le"), ("bgr0", "gbrp")]
-    + [("yuva420p", "yuv420p"), ("gbrap", "gbrp"), ("gray16be", "gray16le"), ("ya8", "gray")]
-    + [("nv21", "yuv420p"), ("nv24", "yuv444p"), ("p210le", "yuv422p10le")]
-    + [("yuv420p10be", "yuv420p10le"), ("rgb48be", "gbrp16le"), ("yvyu422", "yuv422p")],
+    [
+        ("nv12", "yuv420p"),
+        ("yuyv422", "yuv422p"),
+        ("uyvy422", "yuv422p"),
+        ("bgr24", "gbrp"),
+        ("rgba", "gbrp"),
+        ("rgb48le", "gbrp16le"),
+        ("p010le", "yuv420p10le"),
+        ("bgr0", "gbrp"),
+        ("yuva420p", "yuv420p"),
+        ("gbrap", "gbrp"),
+        ("gray16be", "gray16le"),
+        ("ya8", "gray"),
+        ("nv21", "yuv420p"),
+        ("nv24", "yuv444p"),
+        ("p210le", "yuv422p10le"),
+        ("yuv420p10be", "yuv420p10le"),
+        ("rgb48be", "gbrp16le"),
+        ("yvyu422", "yuv422p"),
+    ],
 )
 def test_other_layouts_of_the_same_samples_are_unpacked_exactly(coded, planar):
     from midflow.video.pixel import unpack
@@ -148,7 +178,9 @@ def test_an_untagged_matrix_is_guessed_from_the_size(size, matrix, tmp_path):
     assert not info.color.full_range
 
 
-@pytest.mark.parametrize(("code", "name"), [(1, "bt709"), (6, "bt601"), (9, "bt2020"), (7, "smpte240m")])
+@pytest.mark.parametrize(
+    ("code", "name"), [(1, "bt709"), (6, "bt601"), (9, "bt2020"), (7, "smpte240m")]
+)
 def test_tags_decide_matrix_and_range(code, name, tmp_path):
     info = probe(make_clip(tmp_path / "a.mkv", Recipe(frames=1, color=(code, 2, 9, 18))))
     assert info.color.matrix == name
@@ -228,7 +260,7 @@ def test_an_unreadable_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "message"), [(".mp4", "holds: nothing"), (".mkv", "no frame of .* can be decoded")]
+    ("suffix", "message"), [(".mp4", "holds: nothing"), (".mkv", "cannot be opened")]
 )
 def test_a_file_without_frames_is_refused(suffix, message, tmp_path):
     path = make_clip(tmp_path / f"a{suffix}", Recipe(frames=0))

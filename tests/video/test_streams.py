@@ -15,7 +15,7 @@ FAST = WriterOptions(preset="ultrafast")
 
 
 def copy(source, target, options=FAST, factor=2, **trim):
-    """Write every frame of a clip again, `factor` times as fast a rate, and give the clip's info."""
+    """Write every frame of a clip again, at `factor` times its rate, and give its info."""
     with VideoReader(source, **trim) as reader:
         info = reader.info
         rate = info.frame_rate * factor
@@ -91,7 +91,9 @@ def test_languages_titles_chapters_and_tags_are_kept(source, suffix, tmp_path, r
     assert [t.get("title", t.get("name")) for t in sounds] == ["sound eng", "sound fra"]
     with av.open(str(out)) as container:
         assert container.metadata["title"] == "A clip"
-        found = [(c["metadata"]["title"], c["start"] * c["time_base"]) for c in container.chapters()]
+        found = [
+            (c["metadata"]["title"], c["start"] * c["time_base"]) for c in container.chapters()
+        ]
         assert found == [("one", 0), ("two", Fraction(1, 5))]
 
 
@@ -188,7 +190,9 @@ def test_a_cut_clip_has_its_sound_chapters_and_subtitles_cut_alike(rich_mkv, suf
     for (new, _), (old, _) in zip(sound, original, strict=True):
         assert abs(new - (old - info.origin)) <= Fraction(1, 1000)
     with av.open(str(out)) as container:
-        chapters = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in container.chapters()]
+        chapters = [
+            (c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in container.chapters()
+        ]
         assert [float(s) for s, _ in chapters] == pytest.approx([0, 0.08])
         assert float(chapters[0][1]) == pytest.approx(0.08)
         stream = container.streams.subtitles[0]
