@@ -126,7 +126,7 @@ def plan_encoder(
         chosen[key] = str(value)
     _add_private_params(family.encoder, chosen, hdr)
     color = target_color(color, source, layout(planar), size, coded, family.encoder)
-    if family.encoder != "libx265":
+    if layout(planar).shift_y:  # the tag has a meaning for 4:2:0 alone
         chosen.setdefault("chroma_sample_location", color.chroma_location)
     return EncoderPlan(family.encoder, coded, planar, color, chosen)
 

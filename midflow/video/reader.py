@@ -29,6 +29,8 @@ from midflow.video.timing import Timed, timed
 
 log = logging.getLogger(__name__)
 
+# pictures around a key frame may need the group before it: begin at an earlier one, in seconds
+_SEEK_MARGIN = 1
 # a file that ends earlier than it says, by more than both, is reported as cut short
 _MISSING_SECONDS, _MISSING_FRAMES = 1, 5
 
@@ -122,7 +124,7 @@ class VideoReader:
         if not self._is_decode_timed and stream.start_time is not None and stream.time_base:
             frames = self._pictures()
             try:
-                self._container.seek(int(target / stream.time_base), stream=stream)
+                self._container.seek(int((target - _SEEK_MARGIN) / stream.time_base), stream=stream)
                 first = next(frames, None)
             except av.FFmpegError:
                 first = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -75,7 +75,7 @@ def main_video(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         VideoError: there is none.
     """
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [s for s in container.streams.video if not is_cover(s)]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise VideoError(
@@ -134,7 +134,17 @@ def describe(
 
 def container_start(container: InputContainer) -> Fraction:
     """Time a player shows as zero, in seconds; what starts below zero is counted from zero."""
-    return max(Fraction(0), (container.start_time or 0) * _TIME_UNIT)
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in (*container.streams.video, *container.streams.audio)
+        if stream.start_time is not None and stream.time_base and not is_cover(stream)
+    ]
+    return max(Fraction(0), min(starts, default=(container.start_time or 0) * _TIME_UNIT))
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a video stream is a picture that goes with the file, such as cover art."""
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def nominal_rate(stream: VideoStream) -> Fraction:

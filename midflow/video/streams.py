@@ -14,12 +14,12 @@ from pathlib import Path
 import av
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard, Stream
 from av.subtitles.stream import SubtitleStream
 
 from midflow.errors import VideoError
 from midflow.video.frame import ClipInfo
-from midflow.video.source import open_source
+from midflow.video.source import is_cover, open_source
 from midflow.video.subtitles import SubtitleConverter, text_codec
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class StreamCopier:
         self._source = open_source(info.path)
         self._targets: dict[int, Stream] = {}
         self._converters: dict[int, SubtitleConverter] = {}
+        self._last_dts: dict[int, int | None] = {}
         self._covers: list[Packet[Stream]] = []
         self._pending: Packet[Stream] | None = None
         try:
@@ -94,7 +95,7 @@ class StreamCopier:
             stream.discard = Discard.all
             return
         container = self._output.format.name
-        if _is_cover(stream):
+        if is_cover(stream):
             stream.discard = Discard.all
             self._add_cover(stream)
             return
@@ -147,6 +148,12 @@ class StreamCopier:
     def _copy_tags(self) -> None:
         info, tags = self._info, self._source.metadata
         self._output.metadata.update({k: v for k, v in tags.items() if k.lower() not in _FILE_TAGS})
+        if (
+            any(key.startswith("com.") for key in tags)
+            and "movflags" in self._output.container_options
+        ):
+            # tags of phones and cameras, which MP4 else leaves out
+            self._output.container_options["movflags"] += "+use_metadata_tags"
         chapters = []
         for chapter in self._source.chapters():
             unit = chapter["time_base"] or Fraction(1, 1000)
@@ -167,7 +174,7 @@ class StreamCopier:
         info = self._info
         yield from self._covers
         streams = [self._source.streams[i] for i in self._targets]
-        wanted = [s for s in streams if s.type != "attachment" and not _is_cover(s)]
+        wanted = [s for s in streams if s.type != "attachment" and not is_cover(s)]
         if not wanted:
             return
         if info.is_trimmed and info.start > _MARGIN:
@@ -212,6 +219,14 @@ class StreamCopier:
             shift = round(self._info.origin / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
+        if packet.dts is None:
+            packet.dts = packet.pts
+        # muxers take no step back in time, which damaged files and simultaneous subtitles ask for
+        last = self._last_dts.get(index)
+        if last is not None and packet.dts is not None and packet.dts <= last:
+            packet.dts = last + 1
+            packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+        self._last_dts[index] = packet.dts
         packet.stream = self._targets[index]
         self._output.mux_one(packet)
 
@@ -232,10 +247,6 @@ def copy_stream_tags(source: Stream, target: Stream) -> None:
 def _time(packet: "Packet[Stream]") -> Fraction:
     ticks = packet.dts if packet.dts is not None else packet.pts
     return (ticks or 0) * packet.time_base
-
-
-def _is_cover(stream: Stream) -> bool:
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _read_cover(path: Path, index: int) -> "Packet[Stream] | None":

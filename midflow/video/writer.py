@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _LARGEST_TIME_SCALE = 1 << 30
 # containers that count frames, and codecs with a 16-bit time scale: one tick must be one frame
 _FRAME_TICKS = {"avi", "mpeg4", "mpeg2video", "mpeg1video"}
+_MP4 = {"mp4", "mov", "ipod"}
 _CONTAINERS = ".mp4, .mkv, .mov, .webm"
 
 
@@ -183,7 +184,7 @@ class VideoWriter:
 
     def _open(self) -> OutputContainer:
         # the index before the pictures, so that a player on the web starts at once
-        options = {"movflags": "+faststart"} if self._format in ("mp4", "mov", "ipod") else {}
+        options = {"movflags": "+faststart"} if self._format in _MP4 else {}
         return av.open(str(self._file.path), "w", container_options=options)
 
     def _begin(self) -> None:
@@ -211,6 +212,9 @@ class VideoWriter:
         stream.pix_fmt = plan.coded_format
         context = stream.codec_context
         context.time_base = self._time_base = self._choose_time_base()
+        if self._format in _MP4:  # else delays between streams are rounded to milliseconds
+            scale = str(self._time_base.denominator)
+            self._container.container_options["movie_timescale"] = scale
         context.options = dict(plan.options)
         context.colorspace = plan.color.matrix_code
         context.color_range = plan.color.range_code
@@ -224,7 +228,7 @@ class VideoWriter:
                 stream.set_display_rotation(info.rotation)
         if source is not None:
             copy_stream_tags(source, stream)
-        if plan.encoder == "libx265" and self._format in ("mp4", "mov"):
+        if plan.encoder == "libx265" and self._format in _MP4:
             context.codec_tag = "hvc1"  # Apple's players know no other
 
     def _choose_time_base(self) -> Fraction:

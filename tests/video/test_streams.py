@@ -202,3 +202,78 @@ def test_a_cut_clip_has_its_sound_chapters_and_subtitles_cut_alike(rich_mkv, suf
             if p.size > 2
         ]
     assert lines == [pytest.approx((0, 0.28)), pytest.approx((0.88, 0.4))]
+
+
+def test_simultaneous_subtitles_do_not_stop_the_muxer(tmp_path):
+    path = make_clip(tmp_path / "in.mkv", Recipe(frames=50, subtitles=("eng", "eng")))
+    with av.open(str(path)) as source, av.open(str(tmp_path / "twice.mkv"), "w") as output:
+        streams = {s.index: output.add_stream_from_template(s, opaque=True) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[min(packet.stream_index, 1)]  # both in one stream
+                output.mux(packet)
+    copy(tmp_path / "twice.mkv", tmp_path / "out.mp4")
+    lines = [data for _, data in packets(tmp_path / "out.mp4", 1) if len(data) > 2]
+    assert len(lines) == 4
+
+
+def test_transport_streams_become_mp4(tmp_path):
+    path = make_clip(tmp_path / "in.ts", Recipe(frames=50, audio=("eng",)))
+    out = tmp_path / "out.mp4"
+    info = copy(path, out)
+    before, after = packets(path, 1), packets(out, 1)
+    frames = b"".join(data for _, data in before)
+    assert all(data in frames for _, data in after)  # without the header of each frame
+    assert abs(after[0][0] - (before[0][0] - info.origin)) < Fraction(1, 10000)
+    assert packets(out, 0)[0][0] == info.start - info.origin
+
+
+def test_tags_of_phones_are_kept_in_quicktime(tmp_path):
+    path = tmp_path / "in.mov"
+    tags = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": "iPhone"}
+    with av.open(str(path), "w", container_options={"movflags": "use_metadata_tags"}) as output:
+        output.metadata.update(tags)
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height = 64, 48
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(stream.encode(None))
+    copy(path, tmp_path / "out.mov")
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert tags.items() <= container.metadata.items()
+
+
+def test_text_subtitles_become_webvtt_in_webm(tmp_path):
+    path = make_clip(tmp_path / "in.mkv", Recipe(frames=10, subtitles=("deu",)))
+    copy(path, tmp_path / "out.webm", WriterOptions(codec="vp9", preset="8"))
+    with av.open(str(tmp_path / "out.webm")) as container:
+        assert container.streams.subtitles[0].codec_context.name == "webvtt"
+    assert packets(tmp_path / "out.webm", 1)[0][1] == b"line 0"
+
+
+def test_timecode_is_written_once(tmp_path):
+    path = tmp_path / "in.mov"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height = 64, 48
+        stream.metadata["timecode"] = "01:00:00:00"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(stream.encode(None))
+    assert kinds(path) == ["video", "data"]
+    for factor in (2, Fraction(119, 75)):
+        copy(path, tmp_path / f"{factor.numerator}.mov", factor=factor)
+        assert kinds(tmp_path / f"{factor.numerator}.mov") == ["video", "data"]
+        assert tags(tmp_path / f"{factor.numerator}.mov")[0]["timecode"] == "01:00:00:00"
+
+
+def test_sound_is_written_along_with_the_pictures(tmp_path):
+    """Interleaved, so that players need not seek: never more than a second apart in the file."""
+    path = make_clip(tmp_path / "in.mkv", Recipe(frames=150, audio=("eng",)))
+    copy(path, tmp_path / "out.mkv")
+    latest = {0: Fraction(0), 1: Fraction(0)}
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        for packet in container.demux():
+            if packet.dts is not None:
+                latest[packet.stream_index] = packet.dts * packet.time_base
+                assert abs(latest[0] - latest[1]) < 1
