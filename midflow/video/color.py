@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midflow.video.frame import ClipInfo, ColorSpec, Frame, Planes
+from midflow.video.frame import ClipInfo, ColorSpec, Frame, Plane, Planes
 from midflow.video.pixel import PixelLayout, layout
 
 # Kr and Kb of H.273 table 4
@@ -50,7 +50,7 @@ def planes_to_rgb(
 ) -> Tensor:
     """`to_rgb` for planes whose colour and pixel format are given directly."""
     form = layout(pixel_format)
-    samples = [torch.from_numpy(plane).to(device) for plane in planes]
+    samples = [_upload(plane, form).to(device) for plane in planes]
     luma_scale, luma_zero, chroma_scale, chroma_zero = _code_range(form, color)
     luma = samples[0].to(torch.float32).sub_(luma_zero).div_(luma_scale)
     if form.kind == "gray":
@@ -114,11 +114,20 @@ def _code_range(form: PixelLayout, color: ColorSpec) -> tuple[float, float, floa
     return 219 * unit, 16 * unit, 224 * unit, 128 * unit
 
 
+def _upload(plane: Plane, form: PixelLayout) -> Tensor:
+    """Samples as a type that every device knows: uint8, int16, or int32 for 16 bits."""
+    if form.bits == 8:
+        return torch.from_numpy(plane)
+    return torch.from_numpy(plane.view(np.int16) if form.bits < 16 else plane.astype(np.int32))
+
+
 def _codes(values: Tensor, zero: float, form: PixelLayout) -> np.ndarray:
     """Shift by the zero code (in place), round half to even, clamp to the codes there are."""
     codes = values.add_(zero).round_().clamp_(0, (1 << form.bits) - 1)
     if form.bits == 8:
         return codes.to(torch.uint8).cpu().numpy()
+    if form.bits < 16:
+        return codes.to(torch.int16).cpu().numpy().view(np.uint16)
     return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
 
 

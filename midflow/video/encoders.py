@@ -131,6 +131,16 @@ def plan_encoder(
     return EncoderPlan(family.encoder, coded, planar, color, chosen)
 
 
+def refusal(plan: EncoderPlan, size: tuple[int, int], error: Exception) -> str:
+    """One line for an encoder that does not open."""
+    options = ", ".join(f"{k}={v}" for k, v in plan.options.items())
+    reason = getattr(error, "strerror", None) or str(error)
+    return (
+        f"{plan.encoder} refuses {size[0]}x{size[1]} {plan.coded_format} with {options}"
+        f" ({reason}): change the options"
+    )
+
+
 def _default_codec(container: str, bits: int) -> str:
     if container == "webm":
         return "vp9" if bits == 8 else "av1"

@@ -17,6 +17,8 @@ from av.video.plane import VideoPlane
 from midflow.errors import VideoError
 from midflow.video.frame import Plane, Planes
 
+# FFmpeg's scaler writes past the ends of rows, which its threads then leave in each other's way
+_SCALER_THREADS = 1
 _SUBSAMPLING = {
     "420": (1, 1),
     "422": (1, 0),
@@ -112,7 +114,7 @@ def is_transparent(frame: av.VideoFrame) -> bool:
     """Whether any pixel of a picture lets through what is behind it."""
     if not has_alpha(frame.format.name):
         return False
-    alpha = _rows(frame.reformat(format="rgba"), 0, 4)[..., 3]
+    alpha = _rows(frame.reformat(format="rgba", threads=_SCALER_THREADS), 0, 4)[..., 3]
     return bool((alpha < 255).any())
 
 
@@ -124,7 +126,7 @@ def unpack(frame: av.VideoFrame, target: str) -> Planes:
     """
     name = frame.format.name
     if working_format(name) != target:
-        frame, name = frame.reformat(format=target), target
+        frame, name = frame.reformat(format=target, threads=_SCALER_THREADS), target
     if frame.format.has_palette:
         return _unpack_palette(frame)
     plain = re.sub(r"^yuv[aj]", "yuv", name).replace("gbrap", "gbrp").replace("be", "le")
@@ -138,7 +140,7 @@ def unpack(frame: av.VideoFrame, target: str) -> Planes:
         return _unpack_packed_yuv(frame, _PACKED_YUV[name])
     if match := _PACKED_RGB.fullmatch(name):
         return _unpack_packed_rgb(frame, match[1])
-    frame = frame.reformat(format=target)
+    frame = frame.reformat(format=target, threads=_SCALER_THREADS)
     return tuple(_rows(frame, i) for i in range(len(frame.planes)))
 
 
@@ -150,7 +152,7 @@ def pack(planes: Planes, planar: str, coded: str) -> av.VideoFrame:
     for plane, samples in zip(frame.planes, planes, strict=True):
         rows = _samples(plane, samples.dtype)
         rows[:, : samples.shape[1]] = samples
-    return frame if direct else frame.reformat(format=coded)
+    return frame if direct else frame.reformat(format=coded, threads=_SCALER_THREADS)
 
 
 def _samples(plane: VideoPlane, dtype: np.dtype[Any]) -> Plane:

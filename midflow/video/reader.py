@@ -181,7 +181,7 @@ class VideoReader:
             log.warning(
                 "%s changes size at %.3f s: scaled to %dx%d", self._path, picture.time or 0, *size
             )
-            picture = picture.reformat(width=size[0], height=size[1])
+            picture = picture.reformat(width=size[0], height=size[1], threads=1)
         return unpack(picture, self.info.pixel_format)
 
     def _pictures(self) -> Iterator[Timed]:

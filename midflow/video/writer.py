@@ -17,7 +17,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from midflow.errors import OptionError, VideoError
-from midflow.video.encoders import EncoderPlan, WriterOptions, plan_encoder
+from midflow.video.encoders import WriterOptions, plan_encoder, refusal
 from midflow.video.frame import ClipInfo, ColorSpec, Planes
 from midflow.video.output import PartialFile
 from midflow.video.pixel import pack
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _LARGEST_TIME_SCALE = 1 << 30
 # containers that count frames, and codecs with a 16-bit time scale: one tick must be one frame
 _FRAME_TICKS = {"avi", "mpeg4", "mpeg2video", "mpeg1video"}
+_LONGEST_REORDERING = 3600  # seconds between decoding and showing a frame
 _MP4 = {"mp4", "mov", "ipod"}
 _CONTAINERS = ".mp4, .mkv, .mov, .webm"
 
@@ -251,7 +252,7 @@ class VideoWriter:
         try:
             self._stream.codec_context.open()
         except (av.FFmpegError, ValueError) as error:
-            raise OptionError(_refusal(self._plan, self._size, error)) from error
+            raise OptionError(refusal(self._plan, self._size, error)) from error
         finally:
             if quiet:
                 del os.environ["SVT_LOG"]
@@ -264,6 +265,8 @@ class VideoWriter:
         for packet in packets:
             # not every encoder passes the durations on, and the last one ends the clip
             packet.duration = self._durations.pop(packet.pts, packet.duration)  # type: ignore[arg-type]
+            if _is_nonsense(packet):
+                packet.dts = packet.pts
             self._container.mux_one(packet)
 
     @contextmanager
@@ -286,10 +289,8 @@ class VideoWriter:
         self._file.discard()
 
 
-def _refusal(plan: EncoderPlan, size: tuple[int, int], error: Exception) -> str:
-    options = ", ".join(f"{k}={v}" for k, v in plan.options.items())
-    reason = getattr(error, "strerror", None) or str(error)
-    return (
-        f"{plan.encoder} refuses {size[0]}x{size[1]} {plan.coded_format} with {options}"
-        f" ({reason}): change the options"
-    )
+def _is_nonsense(packet: "Packet[VideoStream]") -> bool:
+    """Whether a decoding time is not one: x265 invents it for clips of one or two frames."""
+    if packet.dts is None or packet.pts is None:
+        return False
+    return abs(packet.pts - packet.dts) * packet.time_base > _LONGEST_REORDERING

@@ -45,7 +45,7 @@ def test_sixteen_bits_survive_png(tmp_path):
 def test_jpeg_is_close_and_keeps_full_chroma(smooth, tmp_path):
     write_image(tmp_path / "a.jpg", tensor(smooth))
     with Image.open(tmp_path / "a.jpg") as image:
-        assert {layer[1:3] for layer in image.layer} == {(1, 1)} or image.layers == 3
+        assert len({layer[1:3] for layer in image.layer}) == 1  # every plane in full size
         assert np.abs(np.array(image).astype(int) - smooth).max() <= 5
     rgb, _ = read_image(tmp_path / "a.jpg")
     assert np.abs(pixels(rgb).astype(int) - smooth).max() <= 5
@@ -72,11 +72,9 @@ def test_exif_orientation_is_applied(suffix, orientation, smooth, tmp_path):
     assert np.abs(got - upright).max() <= 3
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA"])
 def test_every_kind_of_picture_becomes_rgb(mode, smooth, tmp_path):
-    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    if mode == "CMYK":
-        pytest.skip("CMYK is not a format of video frames")
+    path = tmp_path / "a.png"
     image = Image.fromarray(smooth).convert(mode)
     image.save(path)
     np.testing.assert_array_equal(pixels(read_image(path)[0]), np.array(image.convert("RGB")))

@@ -259,10 +259,15 @@ def test_no_frame_means_no_file(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_one_frame_is_a_clip(tmp_path):
-    info, frames, _ = write(tmp_path / "a.mp4", frames=1)
-    assert len(frames) == 1
-    assert info.duration == 1 / NTSC60
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "ffv1"])
+def test_the_shortest_clips_are_whole(codec, count, tmp_path):
+    suffix = ".mkv" if codec == "ffv1" else ".mp4"
+    path = tmp_path / f"a{suffix}"
+    info, frames, _ = write(path, frames=count, options=WriterOptions(codec=codec))
+    assert len(frames) == count
+    if suffix == ".mp4":
+        assert info.duration == count / NTSC60
 
 
 def test_what_cannot_be_written_to_is_told_before_work_begins(tmp_path):
