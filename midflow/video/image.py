@@ -123,9 +123,9 @@ def natural_sort(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder: give a picture")
     try:
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder: give a picture")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error

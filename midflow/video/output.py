@@ -19,6 +19,16 @@ class PartialFile:
     """
 
     def __init__(self, path: Path, overwrite: bool = False, source: Path | None = None) -> None:
+        try:
+            self.path = self._claim(path, overwrite, source)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise VideoError(
+                f"{path} cannot be written ({reason}): choose another name or folder"
+            ) from error
+
+    def _claim(self, path: Path, overwrite: bool, source: Path | None) -> Path:
+        """Check the name and create the partial file."""
         self.final = Path(os.path.realpath(path))
         folder = self.final.parent
         if self.final.is_dir():
@@ -29,12 +39,9 @@ class PartialFile:
             raise VideoError(f"{path} is the input itself: give the output another name")
         if self.final.exists() and not overwrite:
             raise VideoError(f"{path} exists already: give another name, or allow overwriting")
-        self.path = folder / f".{self.final.stem}.partial{self.final.suffix}"
-        try:
-            self.path.open("wb").close()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise VideoError(f"{folder} cannot be written to ({reason}): choose another") from error
+        partial = folder / f".{self.final.stem}.partial{self.final.suffix}"
+        partial.open("wb").close()
+        return partial
 
     def commit(self) -> None:
         """Give the file its final name, in one step."""

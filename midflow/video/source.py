@@ -51,19 +51,19 @@ def open_source(path: Path) -> InputContainer:
     Raises:
         VideoError: one line that names the path and what to do.
     """
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder: give a video file")
-    if not path.exists():
-        raise VideoError(f"{path} does not exist: check the name")
     try:
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder: give a video file")
         if path.stat().st_size == 0 and path.is_file():
             raise VideoError(f"{path} is empty (0 bytes): copy or download it again")
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
         return av.open(str(path.absolute()), metadata_errors="replace")
+    except FileNotFoundError as error:
+        raise VideoError(f"{path} does not exist: check the name") from error
     except PermissionError as error:
         raise VideoError(f"{path} may not be read: change its permissions") from error
     except (av.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = error.strerror or str(error)
         raise VideoError(
             f"{path} cannot be opened as a video ({reason}): is it whole, and a video file?"
         ) from error

@@ -287,13 +287,21 @@ def test_what_cannot_be_written_to_is_told_before_work_begins(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_is_told_before_work_begins(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(VideoError, match="cannot be written to"):
+    with pytest.raises(VideoError, match=r"a.mp4 cannot be written"):
         VideoWriter(tmp_path / "a.mp4", None, 64, 48, NTSC60)
 
 
 def test_a_special_file_system_that_refuses_files_is_told(tmp_path):
-    with pytest.raises(VideoError, match=r"/proc cannot be written to \(.*\): choose another"):
+    with pytest.raises(VideoError, match=r"/proc/a\.mp4 cannot be written \(.*\): choose"):
         VideoWriter("/proc/a.mp4", None, 64, 48, NTSC60)
+
+
+def test_a_name_too_long_for_the_file_system_is_told(tmp_path):
+    long = tmp_path / ("a" * 300 + ".mp4")
+    with pytest.raises(VideoError, match=r"cannot be written \(File name too long\)"):
+        VideoWriter(long, None, 64, 48, NTSC60)
+    with pytest.raises(VideoError, match=r"cannot be opened as a video \(File name too long\)"):
+        VideoReader(long)
 
 
 def test_frames_of_another_size_or_out_of_order_are_refused(tmp_path):
