@@ -5,8 +5,9 @@ time of the first input frame. The clip lasts from `start` to the end of its las
 `round(duration * frame_rate)` output frames (halves rounded up, at least one), so the output is as
 long as the source to within half an output frame. After the last input frame, that frame is held.
 
-The input frames' own times are the time axis, whatever their spacing. Times that were rounded to a
-coarse clock (Matroska's milliseconds) are first put back on the grid they were rounded from.
+The input frames' own times are the time axis, whatever their spacing. Times that a coarse clock has
+rounded (Matroska's milliseconds, also after a change of container) are first put back on the grid
+they were rounded from.
 """
 
 import math
@@ -23,7 +24,9 @@ Rate = str | int | float | Fraction
 DEFAULT_FACTOR = Fraction(2)
 MAX_FRAME_RATE = 10_000  # frames/s; beyond it a slip of the finger is likelier than a wish
 _MAX_DENOMINATOR = 100_000  # keeps every rate inside the 32 bits that containers have for it
+_COMMON_TICK = Fraction(1, 1000)  # Matroska's; a file may have lost it since, but not its rounding
 _COARSEST_TICK = Fraction(1, 4)  # of a frame: coarser clocks cannot tell rounding from VFR
+_SMALLEST_GAP = Fraction(1, 1_000_000)  # seconds, where the frame before was put after this one
 _NTSC_SLIP = Fraction(1, 100)  # frames/s: 23.98 and 23.976 both stand for 24000/1001
 
 
@@ -61,10 +64,11 @@ class Schedule:
             frame_rate: of the output, frames per second.
             source_rate: of the input, its nominal or average rate, frames per second.
             tick: the source's clock, seconds per tick. With `source_rate`, times less than one tick
-                from the constant-rate grid are taken to be that grid, rounded by the clock.
+                or one millisecond from the constant-rate grid are taken to be that grid, rounded.
         """
         self.frame_rate = frame_rate
         self._grid = _Grid(source_rate, tick)
+        self._given = Fraction(0)  # the latest time as it came; `_latest` is that on its grid
         self._start = self._latest = Fraction(0)
         self._index = -1  # of the latest input frame
         self._next = 0  # number of the first output frame not yet made
@@ -84,16 +88,18 @@ class Schedule:
         Raises:
             OptionError: the time does not follow the one before.
         """
-        pts, previous = self._grid.snap(pts), self._latest
+        if self._index >= 0 and pts <= self._given:
+            raise OptionError(
+                f"times of input frames must increase, got {float(pts)} s"
+                f" after {float(self._given)} s"
+            )
+        self._given, previous = pts, self._latest
+        pts = self._grid.snap(pts)
         self._index += 1
         if self._index == 0:
             self._start = self._latest = pts
             return iter(())
-        if pts <= previous:
-            raise OptionError(
-                f"times of input frames must increase, got {float(pts)} s after {float(previous)} s"
-            )
-        self._latest = pts
+        pts = self._latest = max(pts, previous + _SMALLEST_GAP)
         position = (pts - self._start) * self.frame_rate  # in output frames
         certain = _round_half_up(position)  # how many there are, should the clip end here
         before = math.ceil(position)  # how many stand before `pts`: `certain`, or one more
@@ -108,7 +114,7 @@ class Schedule:
         """Ends the clip, its last frame lasting `last_duration` seconds; gives the rest."""
         if self._index < 0:
             return iter(())
-        end = self._grid.snap(self._latest + last_duration)
+        end = max(self._latest, self._grid.snap(self._given + last_duration))
         count = max(1, _round_half_up((end - self._start) * self.frame_rate))
         ready = self._release(count)
         last = (self._index, self._latest)
@@ -212,8 +218,9 @@ class _Grid:
     """Puts times that a coarse clock rounded back on the constant-rate grid they come from."""
 
     def __init__(self, rate: Fraction | None, tick: Fraction) -> None:
-        self._is_on = rate is not None and 0 < tick * rate <= _COARSEST_TICK
-        self._rate, self._tick = rate or Fraction(1), tick
+        self._rate = rate or Fraction(0)
+        ticks = [t for t in (tick, _COMMON_TICK) if t * self._rate <= _COARSEST_TICK]
+        self._tick = max(ticks, default=Fraction(0)) if rate else Fraction(0)
         self._origin: Fraction | None = None
         self._line = 0  # the grid line last used
 
@@ -224,9 +231,11 @@ class _Grid:
         """
         if self._origin is None:
             self._origin = pts
+        if not self._tick:
+            return pts
         line = round((pts - self._origin) * self._rate)
         exact = self._origin + line / self._rate
-        if not self._is_on or line <= self._line or abs(exact - pts) >= self._tick:
+        if line <= self._line or abs(exact - pts) >= self._tick:
             return pts
         self._line = line
         return exact

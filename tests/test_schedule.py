@@ -166,14 +166,24 @@ def test_a_coarse_clock_does_not_move_variable_times():
     assert list(plan(*args, source_rate=Fraction(35), tick=Fraction(1, 60))) == list(plan(*args))
 
 
-@settings(max_examples=60)
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=40), rates)
-def test_putting_times_back_moves_none_by_a_tick_and_keeps_their_order(ticks, rate):
-    times = [MILLISECOND * sum(ticks[:i]) for i in range(len(ticks))]
-    probe = 1 / MILLISECOND  # output frames as dense as the clock
-    output = list(plan(times, MILLISECOND, probe, source_rate=rate, tick=MILLISECOND))
+def test_milliseconds_are_recognised_behind_a_finer_clock():
+    times = in_milliseconds(steady(100, FILM))  # Matroska, remuxed to MP4
+    output = plan(times, 42 * MILLISECOND, 2 * FILM, source_rate=FILM, tick=Fraction(1, 16000))
 
+    assert {frame.timestep for frame in output} == {0, Fraction(1, 2)}
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=12), rates)
+def test_putting_times_back_moves_none_by_a_tick_and_keeps_their_order(ticks, rate):
+    tick = Fraction(1, 10_000)  # ten ticks make the millisecond that is allowed for
+    times = [tick * sum(ticks[:i]) for i in range(len(ticks))]
+    output = list(plan(times, tick, 1 / tick, source_rate=rate, tick=tick))
+
+    assert [frame.pts for frame in output] == [k * tick for k in range(len(output))]
+    assert all(a.left <= b.left for a, b in pairwise(output))
     for frame in output:
+        assert 0 <= frame.timestep < 1
         assert times[frame.left] - MILLISECOND < frame.pts
         if frame.timestep:
             assert frame.pts < times[frame.right] + MILLISECOND
