@@ -59,6 +59,7 @@ class StreamCopier:
         self._targets: dict[int, Stream] = {}
         self._converters: dict[int, SubtitleConverter] = {}
         self._last_dts: dict[int, int | None] = {}
+        self._refused = 0
         self._covers: list[Packet[Stream]] = []
         self._pending: Packet[Stream] | None = None
         try:
@@ -87,6 +88,10 @@ class StreamCopier:
 
     def close(self) -> None:
         """Release the source file."""
+        if self._refused:
+            path = self._info.path
+            log.warning("%s is damaged: %d packets of sound or text are lost", path, self._refused)
+            self._refused = 0
         self._source.close()
 
     def _add(self, stream: Stream) -> None:
@@ -106,7 +111,7 @@ class StreamCopier:
             self._converters[stream.index] = converter
             target = converter.stream
             log.info("%s is rewritten as %s for %s", _name(stream), codec, container)
-        elif stream.type == "audio":
+        elif stream.type == "audio" and container != "matroska":
             raise VideoError(
                 f"{container} cannot hold {_name(stream)} of {self._info.path}:"
                 " give the output a name ending in .mkv"
@@ -138,11 +143,9 @@ class StreamCopier:
             self._leave_out(stream)
 
     def _leave_out(self, stream: Stream) -> None:
-        log.warning(
-            "%s is left out, %s cannot hold it: an output name ending in .mkv keeps it",
-            _name(stream),
-            self._output.format.name,
-        )
+        container = self._output.format.name
+        hint = "" if container == "matroska" else ": an output name ending in .mkv keeps it"
+        log.warning("%s is left out, %s cannot hold it%s", _name(stream), container, hint)
         stream.discard = Discard.all
 
     def _copy_tags(self) -> None:
@@ -228,7 +231,10 @@ class StreamCopier:
             packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
         self._last_dts[index] = packet.dts
         packet.stream = self._targets[index]
-        self._output.mux_one(packet)
+        try:
+            self._output.mux_one(packet)
+        except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError):
+            self._refused += 1  # a damaged packet is no reason to lose the rest
 
 
 def copy_stream_tags(source: Stream, target: Stream) -> None:

@@ -217,15 +217,21 @@ def test_simultaneous_subtitles_do_not_stop_the_muxer(tmp_path):
     assert len(lines) == 4
 
 
-def test_transport_streams_become_mp4(tmp_path):
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_of_transport_streams_loses_only_its_framing(suffix, tmp_path):
     path = make_clip(tmp_path / "in.ts", Recipe(frames=50, audio=("eng",)))
-    out = tmp_path / "out.mp4"
+    out = tmp_path / f"out{suffix}"
     info = copy(path, out)
     before, after = packets(path, 1), packets(out, 1)
     frames = b"".join(data for _, data in before)
     assert all(data in frames for _, data in after)  # without the header of each frame
-    assert abs(after[0][0] - (before[0][0] - info.origin)) < Fraction(1, 10000)
-    assert packets(out, 0)[0][0] == info.start - info.origin
+    tick = Fraction(1, 1000) if suffix == ".mkv" else Fraction(1, 10000)
+    assert abs(after[0][0] - (before[0][0] - info.origin)) < tick
+    assert abs(packets(out, 0)[0][0] - (info.start - info.origin)) < tick
+    with av.open(str(out)) as container:
+        sound = container.streams.audio[0]
+        assert sound.codec_context.sample_rate == 48000
+        assert sum(f.samples for f in container.decode(sound)) >= 48000 * 2
 
 
 def test_tags_of_phones_are_kept_in_quicktime(tmp_path):
@@ -277,3 +283,14 @@ def test_sound_is_written_along_with_the_pictures(tmp_path):
             if packet.dts is not None:
                 latest[packet.stream_index] = packet.dts * packet.time_base
                 assert abs(latest[0] - latest[1]) < 1
+
+
+def test_a_damaged_packet_of_sound_does_not_stop_the_job(tmp_path, caplog):
+    path = make_clip(tmp_path / "in.ts", Recipe(frames=50, audio=("eng",)))
+    data = path.read_bytes()
+    _, payload = packets(path, 1)[60]
+    position = data.index(payload[:100])  # the frame's header and the first of its bits
+    path.write_bytes(data[:position] + bytes(4) + data[position + 4 :])
+    copy(path, tmp_path / "out.mp4")
+    assert "1 packets of sound or text are lost" in caplog.text
+    assert len(packets(tmp_path / "out.mp4", 1)) >= len(packets(path, 1)) - 8
