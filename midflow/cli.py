@@ -153,7 +153,7 @@ def images(
                 inputs[0], inputs[1], out, interp, times, overwrite=overwrite
             )
     if not quiet:
-        print(f"{len(files)} pictures: {files[0]}" + f" ... {files[-1]}" * (len(files) > 1))
+        print(files[0] if len(files) == 1 else f"{len(files)} pictures: {files[0]} ... {files[-1]}")
 
 
 @app.command()

@@ -8,6 +8,8 @@ from midflow.errors import OptionError
 from midflow.scenes import FILLS, SCENE_CUT_SSIM
 from midflow.video.encoders import WriterOptions
 
+_CLOCK = re.compile(r"(\d+(?:\.\d*)?)|(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
+
 
 @dataclass(frozen=True)
 class VideoOptions(WriterOptions):
@@ -54,11 +56,11 @@ def parse_time(text: str, name: str) -> Fraction:
     Raises:
         OptionError: it is none of these.
     """
-    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):(?=\d\d?(?:\.|$)))?(\d+(?:\.\d*)?)", text)
+    match = _CLOCK.fullmatch(text)
     if match is None:
         raise OptionError(f"{name} must be seconds or hh:mm:ss.fff, got {text!r}")
-    hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    total, hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+    return total + hours * 3600 + minutes * 60 + seconds
 
 
 def parse_encoder_options(text: str) -> dict[str, str]:
