@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 if TYPE_CHECKING:
     from midflow.doctor import Report
@@ -30,7 +31,7 @@ class Display:
         self._console = Console(stderr=True, highlight=False)
         self._bars = Bars(
             BarColumn(20),
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
             console=self._console,
             disable=is_quiet or not self._console.is_terminal,
         )

@@ -118,7 +118,8 @@ class VideoResult:
 
     def __str__(self) -> str:
         rates = self.rates
-        cuts = f", {len(self.cuts)} scene cuts" if self.cuts else ""
+        count = len(self.cuts)
+        cuts = f", {count} scene cut{'s' * (count > 1)}" if count else ""
         return (
             f"{self.job.target}: {self.frames_out} frames from {self.frames_in}{cuts} in "
             f"{format_seconds(self.seconds)}; frames/s: decode {rates.decode_fps:.1f}, "
@@ -128,7 +129,7 @@ class VideoResult:
 
 def format_seconds(seconds: float) -> str:
     """A length of time for people: "9.3 s", "2:05", "1:02:05"."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
