@@ -1,0 +1,267 @@
+"""The training loop: the same on a CPU, a GPU, or many under torchrun.
+
+    result = train(default_cpu(Path("runs/mine")), source, on_progress=print)
+
+A run found in the folder goes on where its last checkpoint was; N steps in one go and N steps in
+parts give the same weights, bit for bit on one machine.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from midflow.errors import CheckpointError, MidflowError
+from midflow.nets.saving import save_model
+from midflow.train.batch import Batch, Source
+from midflow.train.config import LearningRate, TrainConfig
+from midflow.train.journal import Journal, Progress
+from midflow.train.learner import Learner
+from midflow.train.objective import Objective, Outcome, frozen_encoder
+from midflow.train.processes import Processes, joined
+from midflow.train.state import RunFolder
+from midflow.train.supply import Supply
+from midflow.train.validation import Validation, validate
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    weights: Path
+    """The averaged weights, for `load_model`."""
+    step: int
+    """Steps taken, the skipped ones included."""
+    seconds: float
+    """Time spent in training, over all resumed parts."""
+    skipped: int
+    """Steps left out because they were not finite."""
+    psnr: float | None
+    """dB of the averaged weights on the held-out triplets at the end; None without any."""
+
+
+def train(
+    config: TrainConfig,
+    source: Source,
+    on_progress: OnProgress | None = None,
+    held: Sequence[Batch] = (),
+) -> TrainResult:
+    """Trains a network, or goes on with the run in the folder, until its steps or seconds are over.
+
+    Args:
+        config: of the run.
+        source: of the samples.
+        on_progress: called every `config.log_every` steps, on the first process.
+        held: triplets never trained on; the averaged weights are measured on them.
+
+    Raises:
+        OptionError: another process trains in the folder, or the device is not there.
+        CheckpointError: the folder holds another run, or the end could not be written.
+        MidflowError: too many steps in a row were not finite.
+    """
+    with joined(config.device) as processes, _own_random_numbers(processes.device):
+        folder = RunFolder(config.folder)
+        with folder.lock() if processes.is_first else nullcontext():
+            return _train(config, source, on_progress or (lambda _: None), held, processes, folder)
+
+
+def _train(
+    config: TrainConfig,
+    source: Source,
+    on_progress: OnProgress,
+    held: Sequence[Batch],
+    processes: Processes,
+    folder: RunFolder,
+) -> TrainResult:
+    content = processes.share(folder.read(config) if processes.is_first else None)
+    learner = Learner(config, processes.device)
+    if content is not None:
+        learner.restore(content)
+        logger.info("going on from step %d of %s", learner.state.step, folder.path)
+    if processes.is_first:
+        folder.write_config(config)
+        folder.trim_log(learner.state.step)
+    objective = Objective(learner.network, config)
+    model = processes.wrap(objective)
+    supply = Supply(source, config, processes)
+    clock = _Clock(learner.state.seconds)
+    saver = _Saver(config, folder, learner, clock)
+    measured: Validation | None = None
+    state = learner.state
+
+    silent = not processes.is_first
+    with supply.working(), Journal(folder.log, config, is_silent=silent) as journal:
+        while True:
+            share = run_share(config, state.step, processes.share_number(clock.seconds))
+            if share >= 1:
+                break
+            outcome = _backward(model, learner, supply, share)
+            rate = learning_rate(config.rate, state.step, share, warmup_share(config))
+            learner.step(rate)
+            state.seconds = clock.seconds
+            _require_finite(state.skipped_in_a_row, config.patience)
+            journal.add(outcome, config.size_at(share)[1])
+            if state.step % config.log_every == 0:
+                over = run_share(config, state.step, state.seconds)
+                progress = journal.summarise(state, over, rate)
+                if processes.is_first:
+                    on_progress(progress)
+            if held and processes.is_first and state.step % config.validate_every == 0:
+                measured = validate(learner.average, held, processes.device)
+                journal.write_validation(state.step, measured)
+            if processes.is_first:
+                saver.save_if_due()
+
+        if processes.is_first:
+            measured = validate(learner.average, held, processes.device) if held else None
+            state.seconds = clock.seconds
+            saver.save()
+    psnr = measured.psnr if measured else None
+    return TrainResult(folder.weights, state.step, state.seconds, state.skipped, psnr)
+
+
+def _backward(model: nn.Module, learner: Learner, supply: Supply, share: float) -> Outcome:
+    """Leaves the gradient of one step in the network; returns what it saw, averaged."""
+    config, weights = learner.config, learner.config.losses
+    with_features = weights.features > 0 and share >= weights.features_start
+    encoder = frozen_encoder(learner.average) if with_features else None
+    parts = supply.parts(learner.state.step, share)
+    fading = parts[0].img0.new_tensor(flow_fading(weights.fade, share))
+    outcomes = []
+    for k, batch in enumerate(parts):
+        is_last = k + 1 == len(parts)  # the processes need to meet only once a step
+        waits = isinstance(model, DistributedDataParallel) and not is_last
+        with model.no_sync() if waits else nullcontext():
+            outcome: Outcome = model(_laid_out(batch, config), fading, encoder)
+            (outcome.loss / len(parts)).backward()  # type: ignore[no-untyped-call]
+        outcomes.append(Outcome(outcome.loss.detach(), outcome.parts, outcome.squared_error))
+    return _mean(outcomes)
+
+
+def run_share(config: TrainConfig, step: int, seconds: float) -> float:
+    """How much of the run is over, by steps or by time, whichever is further; 1: all of it."""
+    by_steps = step / config.steps if config.steps else 0.0
+    by_time = seconds / config.seconds if config.seconds else 0.0
+    return min(max(by_steps, by_time), 1.0)
+
+
+def learning_rate(rate: LearningRate, step: int, share: float, warmup: float = 0.0) -> float:
+    """The rate of a step: up from 0, flat at the peak, down to the floor.
+
+    Args:
+        rate: its shape.
+        step: from 0.
+        share: of the run that is over, in [0, 1].
+        warmup: share of the run the warm-up takes: no decay before its end.
+    """
+    start = min(max(rate.hold, warmup), 1.0)
+    fallen = (share - start) / (1 - start) if share > start else 0.0
+    height = (1 + math.cos(math.pi * fallen)) / 2 if rate.decay == "cosine" else 1 - fallen
+    decayed = rate.floor + (rate.peak - rate.floor) * height
+    if step < rate.warmup_steps:
+        return min(rate.peak * step / rate.warmup_steps, decayed)
+    return decayed
+
+
+def warmup_share(config: TrainConfig) -> float:
+    """Share of the run its warm-up takes, where its length in steps is known."""
+    return config.rate.warmup_steps / config.steps if config.steps else 0.0
+
+
+def flow_fading(fade: float, share: float) -> float:
+    """Factor of the flow loss: from 1 linearly to 0 over the first `fade` of the run."""
+    return max(0.0, 1 - share / fade) if fade else 1.0
+
+
+def _require_finite(skipped_in_a_row: int, patience: int) -> None:
+    if skipped_in_a_row >= patience:
+        raise MidflowError(
+            f"{skipped_in_a_row} steps in a row gave gradients that are not finite: lower the "
+            "learning rate, use float32, or check the samples; the last checkpoint is kept"
+        )
+
+
+def _laid_out(batch: Batch, config: TrainConfig) -> Batch:
+    """Pictures in the memory format of the network."""
+    if not config.channels_last:
+        return batch
+    pictures = {
+        name: getattr(batch, name).contiguous(memory_format=torch.channels_last)
+        for name in ("img0", "img1", "truth")
+    }
+    return replace(batch, **pictures)
+
+
+def _mean(outcomes: Sequence[Outcome]) -> Outcome:
+    if len(outcomes) == 1:
+        return outcomes[0]
+
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(values)).mean()
+
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.parts))
+    parts = {
+        name: torch.stack([o.parts[name] for o in outcomes if name in o.parts]).sum()
+        / len(outcomes)
+        for name in names
+    }
+    return Outcome(
+        mean([o.loss for o in outcomes]), parts, mean([o.squared_error for o in outcomes])
+    )
+
+
+class _Clock:
+    """Seconds of training, those before a resumption included."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+class _Saver:
+    """Writes checkpoint and weights when it is time."""
+
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, learner: Learner, clock: _Clock
+    ) -> None:
+        self.config, self.folder, self.learner, self.clock = config, folder, learner, clock
+        self.last = clock.seconds
+
+    def save_if_due(self) -> None:
+        """A failure is told and tried again an interval later: the checkpoint before is kept."""
+        steps, minutes = self.config.checkpoint_steps, self.config.checkpoint_minutes
+        is_due = bool(steps) and self.learner.state.step % steps == 0
+        is_due |= bool(minutes) and self.clock.seconds - self.last >= 60 * minutes
+        if not is_due:
+            return
+        try:
+            self.save()
+        except CheckpointError as error:
+            logger.warning("no checkpoint at step %d: %s", self.learner.state.step, error)
+        self.last = self.clock.seconds
+
+    def save(self) -> None:
+        self.folder.write(self.learner.content(), self.config)
+        save_model(self.learner.average, self.folder.weights)
+
+
+@contextmanager
+def _own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Gives the caller's random state back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        yield
