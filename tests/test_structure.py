@@ -17,8 +17,18 @@ ALLOWED = {
     "schedule": {"errors"},
     "scenes": {"errors", "evaluate"},
     "padding": {"errors"},
-    "train": {"errors", "nets", "train"},
-    "evaluate": {"errors", "nets", "evaluate", "interpolator"},
+    "train": {
+        "device",
+        "errors",
+        "evaluate",
+        "flow_picture",
+        "nets",
+        "padding",
+        "scenes",
+        "train",
+        "video",
+    },
+    "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
     "interpolator": {"errors", "nets", "padding", "device", "bisection", "arrays"},
 }
 
