@@ -8,8 +8,8 @@ import torch
 
 from midflow.errors import OptionError
 from midflow.nets import legacy
-from midflow.nets.prediction import Prediction
 from midflow.nets.legacy import build_legacy, legacy_config_from
+from midflow.nets.prediction import Prediction
 from midflow.nets.warp import warp
 from tests import parity
 
