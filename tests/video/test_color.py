@@ -16,7 +16,7 @@ from midflow.video.pixel import layout
 from midflow.video.reader import VideoReader
 from tests.video.clips import noise, picture
 
-CLIPS = sorted(Path("/work/shared/clips/val").glob("*.mp4"))
+CLIPS = sorted((Path(__file__).parents[3] / "shared/clips/val").glob("*.mp4"))
 MATRICES = sorted(LUMA_COEFFICIENTS)
 
 
