@@ -281,3 +281,13 @@ def test_flow_scale_changes_the_resolution_of_the_motion_only() -> None:
 def test_gradients_are_not_kept() -> None:
     image = picture(32, 32).requires_grad_()
     assert not Interpolator(tiny(), "cpu")(image, image).requires_grad
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("precision", "least"), [("float32", 60), ("float16", 45)])
+def test_a_gpu_paints_what_the_cpu_paints(precision: str, least: float) -> None:
+    img0, _, img1 = moved(picture(160, 256), 3)
+    expected = Interpolator(midflow.load_model(), "cpu")(img0, img1, [0.3, 0.5])
+    result = Interpolator(midflow.load_model(), "cuda", precision=precision)(img0, img1, [0.3, 0.5])
+    assert result.device.type == "cuda" and psnr(result.cpu(), expected) > least
