@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -140,13 +140,18 @@ def _backward(model: nn.Module, learner: Learner, supply: Supply, share: float) 
     fading = parts[0].img0.new_tensor(flow_fading(weights.fade, share))
     outcomes = []
     for k, batch in enumerate(parts):
-        is_last = k + 1 == len(parts)  # the processes need to meet only once a step
-        waits = isinstance(model, DistributedDataParallel) and not is_last
-        with model.no_sync() if waits else nullcontext():
+        with _alone(model) if k + 1 < len(parts) else nullcontext():
             outcome: Outcome = model(_laid_out(batch, config), fading, encoder)
             (outcome.loss / len(parts)).backward()  # type: ignore[no-untyped-call]
         outcomes.append(Outcome(outcome.loss.detach(), outcome.parts, outcome.squared_error))
     return _mean(outcomes)
+
+
+def _alone(model: nn.Module) -> AbstractContextManager[None]:
+    """Gradients are summed up here only: the processes need to meet but once a step."""
+    if isinstance(model, DistributedDataParallel):
+        return model.no_sync()
+    return nullcontext()
 
 
 def run_share(config: TrainConfig, step: int, seconds: float) -> float:

@@ -48,7 +48,7 @@ def assert_same(a: object, b: object, where: str = "") -> None:
         assert a == b, where
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -61,7 +61,7 @@ class KilledAt(Blobs):
 
     def batch(self, step: int, *args: int, **kwargs: object) -> Batch:
         if step == self.last:
-            raise Killed
+            raise KilledError
         return super().batch(step, *args, **kwargs)
 
 
@@ -99,7 +99,7 @@ def test_loss_of_the_debug_recipe_falls_and_psnr_rises(tmp_path: Path) -> None:
 def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(short(whole, 6, checkpoint_steps=2), Blobs())
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(short(parts, 6, checkpoint_steps=2), KilledAt(5))
     assert content(parts)["state"]["step"] == 4
     result = train(short(parts, 6, checkpoint_steps=2), Blobs())
@@ -158,7 +158,7 @@ def test_run_that_keeps_failing_stops_with_an_error_and_keeps_its_checkpoint(
     tmp_path: Path,
 ) -> None:
     config = short(tmp_path, 40, patience=3, checkpoint_steps=2)
-    with pytest.raises(MidflowError, match="3 steps in a row .* lower the learning rate"):
+    with pytest.raises(MidflowError, match=r"3 steps in a row .* lower the learning rate"):
         train(config, Poisoned(range(3, 40)))
     assert content(tmp_path)["state"]["step"] == 4
 
