@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 a clip, picture or model cannot be used; 2 a wrong option;
 """
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from midflow.nets.releases import ModelInfo
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+SPIN_COUNT = "1000"
+"""How long torch's idle threads spin before they sleep. By default they spin for long, which
+starves decoder, encoder and every other program; measured in benchmarks/notes.md."""
 
 
 class _Commands(TyperGroup):
@@ -247,6 +251,7 @@ def verify_models(names: args.MaybeNames = None) -> None:
 
 def main() -> None:
     """Runs the command line."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     app(prog_name="midflow")
 
 

@@ -428,3 +428,13 @@ def test_help_answers_at_once_and_without_torch():
 def test_version_is_that_of_the_package():
     assert call("--version").stdout == f"midflow {midflow.__version__}\n"
     assert call().exit_code == 2
+
+
+def test_idle_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch) -> None:
+    monkeypatch.setattr(cli, "app", lambda **_: None)
+    for given, expected in ((None, cli.SPIN_COUNT), ("7", "7")):
+        monkeypatch.setenv("GOMP_SPINCOUNT", given or "")
+        if given is None:
+            monkeypatch.delenv("GOMP_SPINCOUNT")
+        cli.main()
+        assert os.environ["GOMP_SPINCOUNT"] == expected
