@@ -196,7 +196,7 @@ class TrainConfig:
     def _check_length(self) -> None:
         if self.steps is None and self.seconds is None:
             raise OptionError("a run needs steps or seconds: set at least one")
-        if (self.steps or 1) < 1 or (self.seconds or 1) <= 0:
+        if any(length is not None and length <= 0 for length in (self.steps, self.seconds)):
             raise OptionError(f"a run must be longer, got {self.steps = }, {self.seconds = }")
         for name in ("checkpoint_minutes", "checkpoint_steps", "clip", "weight_decay", "prefetch"):
             if not getattr(self, name) >= 0:

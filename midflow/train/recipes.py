@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from midflow.errors import OptionError
 from midflow.nets.cache import BUNDLED
 from midflow.nets.checkpoint import load_model
@@ -97,7 +99,11 @@ def default_gpu(folder: Path) -> TrainConfig:
 
 
 def default_cpu(folder: Path) -> TrainConfig:
-    """The bundled network on processor cores: small crops, two hours, or what `seconds` says."""
+    """The bundled network on processor cores: small crops, two hours, or what `seconds` says.
+
+    Convolutions are bfloat16 where the processor has instructions for it: with them they are 3 to 4
+    times faster than float32, without them 3 times slower.
+    """
     return TrainConfig(
         folder,
         network=DEFAULT_CONFIG,
@@ -105,7 +111,7 @@ def default_cpu(folder: Path) -> TrainConfig:
         crop=128,
         batch=8,
         rate=LearningRate(peak=3e-4, warmup_steps=200),
-        precision="bfloat16",
+        precision="bfloat16" if _has_bfloat16() else "float32",
         device="cpu",
         log_every=25,
     )
@@ -137,6 +143,11 @@ def finetune(folder: Path, init: str = BUNDLED) -> TrainConfig:
         rate=LearningRate(peak=5e-5, floor=1e-6, warmup_steps=200, hold=0.3),
         losses=LossWeights(flow=0.0, mask=0.0),
     )
+
+
+def _has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX512-bf16 or AMX)."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 RECIPES: dict[str, Callable[[Path], TrainConfig]] = {
