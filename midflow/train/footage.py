@@ -52,7 +52,7 @@ class Footage:
         return [range(a, b) for a, b in pairwise([0, *self.cuts, len(self.times)])]
 
 
-class _Selection:
+class Selection:
     """Takes frames in order and keeps all that is known of them but their pixels."""
 
     def __init__(self) -> None:
@@ -77,7 +77,13 @@ class _Selection:
         self.small.append(tiles(rgb)[0])
         return frame
 
+    @property
+    def is_first_of_scene(self) -> bool:
+        """Whether a cut comes right before the frame taken last."""
+        return bool(self.cuts) and self.cuts[-1] == len(self.times) - 1
+
     def details(self) -> dict[str, Any]:
+        """The fields of `Footage` but its name and frames."""
         return {
             "times": np.array(self.times),
             "small": np.stack(self.small),
@@ -123,7 +129,7 @@ def decode(path: Path, limit: int | None = None, device: torch.device | str = "c
     Raises:
         VideoError: it cannot be read.
     """
-    selection, frames = _Selection(), []
+    selection, frames = Selection(), []
     with VideoReader(path) as reader:
         for frame in reader:
             kept = selection.take(to_rgb(frame, reader.info), float(frame.pts))
@@ -167,7 +173,7 @@ def decode_to(folder: Path, path: Path) -> Footage:
 
 
 def _write(stem: Path, path: Path) -> None:
-    selection = _Selection()
+    selection = Selection()
     partial = stem.with_name(f"{stem.name}.{os.getpid()}.part")
     shape: tuple[int, ...] = ()
     try:
