@@ -103,6 +103,16 @@ class DenseInverseSearch:
 Baseline = Average | DenseInverseSearch
 
 
+def check_baseline(name: str) -> None:
+    """Refuses names that are not baselines.
+
+    Raises:
+        OptionError: no baseline has the name.
+    """
+    if name not in BASELINES:
+        raise OptionError(f"baselines must be among {', '.join(BASELINES)}, got {name!r}")
+
+
 def open_baseline(name: str) -> Baseline:
     """The baseline of a name.
 
@@ -110,8 +120,7 @@ def open_baseline(name: str) -> Baseline:
         OptionError: no baseline has it.
         MissingExtraError: it needs a package that is not installed.
     """
-    if name not in BASELINES:
-        raise OptionError(f"baselines must be among {', '.join(BASELINES)}, got {name!r}")
+    check_baseline(name)
     return Average() if name == "average" else DenseInverseSearch()
 
 

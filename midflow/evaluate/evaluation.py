@@ -16,16 +16,10 @@ import torch
 from torch import Tensor
 
 from midflow.errors import MidflowError, OptionError
-from midflow.evaluate.baselines import installed_baselines, open_baseline
-from midflow.evaluate.benchmarks import BENCHMARKS, open_benchmark
-from midflow.evaluate.clips import FACTORS, open_clips
 from midflow.evaluate.dataset import Dataset, Frames, Sample
 from midflow.evaluate.records import Records, Scores, identify, make_key
-from midflow.evaluate.scores import Score, build_scores, check_metrics
+from midflow.evaluate.scores import Score, build_scores
 from midflow.interpolator import Interpolator
-
-CLIPS = "clips"
-DATASETS = (CLIPS, *BENCHMARKS)
 
 
 class Method(Protocol):
@@ -33,38 +27,6 @@ class Method(Protocol):
 
     def __call__(self, img0: Any, img1: Any, timestep: float, /) -> Tensor:
         """(1, 3, H, W) in [0, 1] between two such frames."""
-
-
-@dataclass(frozen=True)
-class EvalOptions:
-    """What `run` evaluates on, and how."""
-
-    folder: Path
-    """Where the dataset lies."""
-    dataset: str = CLIPS
-    """`clips` for any folder of videos, or the name of a published set in `BENCHMARKS`."""
-    factor: int = 2
-    """Clips: one frame of this many is kept; 2, 4 or 8."""
-    per_clip: int | None = 4
-    """Clips: samples of each clip; None for every run of frames, end to end."""
-    metrics: tuple[str, ...] = ()
-    """Names of `scores.METRICS`; empty for those the papers report on the dataset."""
-    baselines: tuple[str, ...] | None = None
-    """`average`, `dis`; None for every one that is installed."""
-    limit: int | None = None
-    """Evaluate this many samples, spread evenly over the set; None for all."""
-    records: Path | None = None
-    """JSON-lines file of finished samples, from which a stopped run goes on."""
-
-    def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise OptionError(f"dataset must be one of {', '.join(DATASETS)}, got {self.dataset!r}")
-        if self.factor not in FACTORS:
-            raise OptionError(f"factor must be one of {FACTORS}, got {self.factor = }")
-        for name, value in (("per_clip", self.per_clip), ("limit", self.limit)):
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, got {value}")
-        check_metrics(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -134,47 +96,6 @@ class Evaluation:
                 for row in self.rows
             ],
         }
-
-
-def open_dataset(options: EvalOptions) -> Dataset:
-    """The dataset that options name.
-
-    Raises:
-        OptionError: it is not there, or laid out in another way.
-        VideoError: a clip cannot be read.
-    """
-    if options.dataset == CLIPS:
-        dataset = open_clips(options.folder, options.factor, options.per_clip)
-    else:
-        dataset = open_benchmark(options.dataset, options.folder)
-    return dataset.spread(options.limit)
-
-
-def with_baselines(methods: Mapping[str, Method], options: EvalOptions) -> dict[str, Method]:
-    """Methods, followed by the baselines that options name.
-
-    Raises:
-        OptionError: there is no baseline of a name.
-        MissingExtraError: one needs a package that is not installed.
-    """
-    if options.baselines is None:
-        return {**methods, **installed_baselines()}
-    return {**methods, **{name: open_baseline(name) for name in options.baselines}}
-
-
-def run(
-    options: EvalOptions,
-    methods: Mapping[str, Method],
-    on_progress: Callable[[EvalProgress], None] | None = None,
-) -> Evaluation:
-    """Evaluates methods and baselines as options say; raises what its steps raise."""
-    return evaluate(
-        with_baselines(methods, options),
-        open_dataset(options),
-        metrics=options.metrics,
-        records=options.records,
-        on_progress=on_progress,
-    )
 
 
 def evaluate(

@@ -98,12 +98,13 @@ def _train(
     clock = _Clock(learner.state.seconds)
     saver = _Saver(config, folder, learner, clock)
     measured: Validation | None = None
+    measured_at = -1
     state = learner.state
 
     silent = not processes.is_first
     with supply.working(), Journal(folder.log, config, is_silent=silent) as journal:
         while True:
-            share = run_share(config, state.step, processes.share_number(clock.seconds))
+            share = run_share(config, state.step, _common_seconds(config, clock, processes))
             if share >= 1:
                 break
             outcome = _backward(model, learner, supply, share)
@@ -119,12 +120,15 @@ def _train(
                     on_progress(progress)
             if held and processes.is_first and state.step % config.validate_every == 0:
                 measured = validate(learner.average, held, processes.device)
+                measured_at = state.step
                 journal.write_validation(state.step, measured)
             if processes.is_first:
                 saver.save_if_due()
 
+        if held and processes.is_first and measured_at != state.step:
+            measured = validate(learner.average, held, processes.device)
+            journal.write_validation(state.step, measured)
         if processes.is_first:
-            measured = validate(learner.average, held, processes.device) if held else None
             state.seconds = clock.seconds
             saver.save()
     psnr = measured.psnr if measured else None
@@ -145,6 +149,11 @@ def _backward(model: nn.Module, learner: Learner, supply: Supply, share: float) 
             (outcome.loss / len(parts)).backward()  # type: ignore[no-untyped-call]
         outcomes.append(Outcome(outcome.loss.detach(), outcome.parts, outcome.squared_error))
     return _mean(outcomes)
+
+
+def _common_seconds(config: TrainConfig, clock: "_Clock", processes: Processes) -> float:
+    """The time by which all processes go; where it decides nothing they need not meet."""
+    return processes.share_number(clock.seconds) if config.seconds else clock.seconds
 
 
 def _alone(model: nn.Module) -> AbstractContextManager[None]:

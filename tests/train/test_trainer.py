@@ -13,6 +13,7 @@ import torch
 
 import midflow
 from midflow.errors import CheckpointError, MidflowError, OptionError
+from midflow.train import journal
 from midflow.train.batch import Batch
 from midflow.train.config import LearningRate, LossWeights, Stage, TrainConfig
 from midflow.train.learner import Learner, build_network, parameter_groups, update_average
@@ -320,6 +321,28 @@ def test_feature_loss_counts_in_the_last_part_only(tmp_path: Path) -> None:
     losses = LossWeights(features=0.1, features_start=0.5)
     train(short(tmp_path, 4, losses=losses), Blobs(), progress.append)
     assert ["features" in p.losses for p in progress] == [False, False, True, True]
+
+
+def test_board_gets_scalars_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    class Board:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen[name] = step
+
+        def add_image(self, name: str, picture: torch.Tensor, step: int) -> None:
+            seen[name] = tuple(picture.shape)
+
+        def close(self) -> None:
+            seen["closed"] = True
+
+    monkeypatch.setattr(journal, "_open_board", lambda folder: Board())
+    held = [Blobs(seed=9).batch(0, 1, 64, device=CPU)]
+    result = train(short(tmp_path, 2, tensorboard=True), Blobs(), held=held)
+    assert result.psnr is not None
+    assert seen["train/loss"] == seen["train/loss/census"] == seen["validation/psnr"] == 2
+    assert seen["validation/flow"] == seen["validation/frame"] == (3, 64, 64)
+    assert seen["closed"]
 
 
 def test_caller_keeps_its_random_numbers(tmp_path: Path) -> None:
