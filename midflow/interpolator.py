@@ -20,6 +20,7 @@ from midflow.errors import OptionError
 from midflow.nets.config import FLOW_SCALES, IFNetConfig
 from midflow.nets.legacy import LegacyConfig
 from midflow.nets.prediction import Encoded, Prediction
+from midflow.nets.pyramid import PyramidConfig
 from midflow.padding import Padding
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Interpolator:
         _check_choice("precision", precision, tuple(PRECISIONS))
         _check_choice("flow_scale", flow_scale, FLOW_SCALES)
         _check_choice("backend", backend, BACKENDS)
-        self.config: IFNetConfig | LegacyConfig = model.config  # type: ignore[assignment]
+        self.config: IFNetConfig | LegacyConfig | PyramidConfig = model.config  # type: ignore[assignment]
         if ensemble and not self.config.has_ensemble:
             raise OptionError(
                 f"{model.release or 'this network'} has no ensemble: the features it carries from "

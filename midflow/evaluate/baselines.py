@@ -58,14 +58,14 @@ class DenseInverseSearch:
             OptionError: the frames are too small for the search.
         """
         t = timestep
-        flow01 = self._search(img0, img1)
-        flow10 = self._search(img1, img0)
+        flow01 = self.search(img0, img1)
+        flow10 = self.search(img1, img0)
         flow_t0 = -(1 - t) * t * flow01 + t * t * flow10
         flow_t1 = (1 - t) ** 2 * flow01 - t * (1 - t) * flow10
         weight = torch.full_like(img0[:, :1], 1 - t)
         return torch.cat((flow_t0, flow_t1), 1), weight
 
-    def _search(self, img0: Tensor, img1: Tensor) -> Tensor:
+    def search(self, img0: Tensor, img1: Tensor) -> Tensor:
         """Flow (B, 2, H, W) from each frame to its partner."""
         cv2 = self._cv2
         search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
+from math import isqrt, prod
 from typing import Any, Literal
 
 import torch
@@ -25,9 +25,10 @@ from midflow.nets.legacy import (
     build_legacy,
     legacy_config_from,
 )
+from midflow.nets.pyramid import PyramidConfig, PyramidNet
 
-NetConfig = IFNetConfig | LegacyConfig
-Network = IFNet | LegacyFusionNet | LegacyTwinNet
+NetConfig = IFNetConfig | LegacyConfig | PyramidConfig
+Network = IFNet | LegacyFusionNet | LegacyTwinNet | PyramidNet
 Shapes = dict[str, tuple[int, ...]]
 Trunk = Literal["residual", "skip", "plain"]
 
@@ -37,6 +38,7 @@ TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
 UNSEEN: dict[type, tuple[str, ...]] = {
     IFNetConfig: ("scales", "stride", "retry", "teacher"),
     LegacyConfig: ("ensemble", "retry"),
+    PyramidConfig: ("scales",),
 }
 """Fields that names and shapes do not tell; `release=` or stored metadata settles them."""
 
@@ -45,7 +47,9 @@ _LITE_LAST = 24  # channels of the last block of 4.25.lite, the one release with
 
 def build_network(config: NetConfig) -> Network:
     """The network `config` describes, with random weights."""
-    return build_legacy(config) if isinstance(config, LegacyConfig) else IFNet(config)
+    if isinstance(config, LegacyConfig):
+        return build_legacy(config)
+    return PyramidNet(config) if isinstance(config, PyramidConfig) else IFNet(config)
 
 
 @lru_cache(maxsize=64)
@@ -94,8 +98,9 @@ def infer_config(state: Mapping[str, Tensor | Sequence[int]]) -> NetConfig:
     shapes = shapes_of(state)
     if any(re.match(r"(flownet\.)?block0\.(res0|conv1|convblock0)\.", key) for key in shapes):
         return legacy_config_from(split_parts(shapes))
+    is_pyramid = any(key.startswith("block.") for key in shapes)
     try:
-        return _infer_ifnet(shapes)
+        return _infer_pyramid(shapes) if is_pyramid else _infer_ifnet(shapes)
     except OptionError as error:
         raise CheckpointError(f"the weights contradict themselves: {error}") from error
 
@@ -119,6 +124,20 @@ def split_parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value
     return parts
+
+
+def _infer_pyramid(shapes: Shapes) -> PyramidConfig:
+    channels = _shape(shapes, "block.merge.0.weight")[0]
+    compared = _shape(shapes, "block.merge.0.weight")[1] - channels // 2
+    layers = {found[1] for key in shapes if (found := re.match(r"block\.trunk\.(\d+)\.", key))}
+    return PyramidConfig(
+        channels=channels,
+        depth=len(layers),
+        width=_shape(shapes, "encode.cnn2.weight")[0],
+        features=_shape(shapes, "block.lastconv.weight")[1] // 4 - 5,
+        matched=_shape(shapes, "block.matcher.weight")[0],
+        radius=(isqrt(max(compared, 0)) - 1) // 2,
+    )
 
 
 def _infer_ifnet(shapes: Shapes) -> IFNetConfig:

@@ -9,9 +9,14 @@ from midflow.errors import CheckpointError, OptionError
 from midflow.nets.config import IFNetConfig
 from midflow.nets.layout import UNSEEN, NetConfig
 from midflow.nets.legacy import LegacyConfig
+from midflow.nets.pyramid import PyramidConfig
 
 KEY = "midflow"  # one entry, as safetensors writes several in no fixed order
-_NETWORKS: dict[str, type[NetConfig]] = {"ifnet": IFNetConfig, "legacy": LegacyConfig}
+_NETWORKS: dict[str, type[NetConfig]] = {
+    "ifnet": IFNetConfig,
+    "legacy": LegacyConfig,
+    "pyramid": PyramidConfig,
+}
 _MAX_SCALE = 256  # a block coarser than that sees nothing
 
 

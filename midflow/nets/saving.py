@@ -13,6 +13,7 @@ from torch import Tensor
 from midflow.errors import CheckpointError, OptionError
 from midflow.nets.config import IFNetConfig
 from midflow.nets.layout import Network, drop_training_only, split_parts
+from midflow.nets.legacy import LegacyConfig
 from midflow.nets.metadata import Identity, write_metadata
 from midflow.nets.statefile import State
 
@@ -101,7 +102,13 @@ def _with_teacher(model: Network, state: State) -> State:
     """
     config = model.config
     has_none = not any(key.startswith("block_tea.") for key in state)
-    needs_one = config.refine if isinstance(config, IFNetConfig) else config.ensemble == "always"
+    match config:
+        case IFNetConfig():
+            needs_one = config.refine
+        case LegacyConfig():
+            needs_one = config.ensemble == "always"
+        case _:
+            return state
     if not (has_none and needs_one):
         return state
     last = f"block{len(config.channels) - 1}."

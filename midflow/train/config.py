@@ -7,9 +7,13 @@ from typing import Any, Literal
 
 from midflow.errors import OptionError
 from midflow.nets.config import DEFAULT_CONFIG, IFNetConfig
+from midflow.nets.ifnet import IFNet
+from midflow.nets.pyramid import PyramidConfig, PyramidNet
 from midflow.train.losses import LAPLACIAN_LEVELS
 
 LAPLACIAN_UNIT = 2**LAPLACIAN_LEVELS
+TrainableConfig = IFNetConfig | PyramidConfig
+TrainableNet = IFNet | PyramidNet
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -31,6 +35,8 @@ class LossWeights:
     """Census distance of the final frame: structure whatever the brightness."""
     flow: float = 0.01
     """Robust end-point error to true flows where the pixel is visible; fades out, see `fade`."""
+    flow_exponent: float = 0.4
+    """Power of the end-point error: 0.4 forgives what is far off, 1 pulls it in."""
     mask: float = 0.02
     """Cross-entropy of the blend weight where exactly one frame sees the pixel."""
     motion: float = 1e-5
@@ -48,7 +54,7 @@ class LossWeights:
         for name, value in asdict(self).items():
             if not value >= 0:
                 raise OptionError(f"loss weights must be at least 0, got {name} = {value}")
-        for name in ("level_decay", "features_start", "fade"):
+        for name in ("level_decay", "flow_exponent", "features_start", "fade"):
             if getattr(self, name) > 1:
                 raise OptionError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
@@ -62,7 +68,9 @@ class LearningRate:
     """
 
     peak: float = 3e-4
-    """Highest rate."""
+    """Highest rate of AdamW."""
+    kernels: float = 5e-3
+    """Highest rate of the kernels under Muon; it rises and falls with the other."""
     floor: float = 3e-6
     """Rate at the end of the run."""
     warmup_steps: int = 500
@@ -78,6 +86,8 @@ class LearningRate:
                 "rates must be 0 <= floor <= peak with a peak in (0, 1), "
                 f"got {self.floor = }, {self.peak = }"
             )
+        if not 0 < self.kernels < 1:
+            raise OptionError(f"kernels must lie in (0, 1), got {self.kernels}")
         if self.warmup_steps < 0 or not 0 <= self.hold <= 1:
             raise OptionError(
                 "warmup_steps must be at least 0 and hold lie in [0, 1], "
@@ -117,7 +127,7 @@ class TrainConfig:
 
     folder: Path
     """Folder of the run: checkpoint, weights, log. A run found there is resumed."""
-    network: IFNetConfig = DEFAULT_CONFIG
+    network: TrainableConfig = DEFAULT_CONFIG
     """Architecture; `teacher=True` trains with the privileged teacher."""
     init: str = ""
     """Weights to start from: a file, folder or release; empty: random ones."""
@@ -139,8 +149,10 @@ class TrainConfig:
     """Parts a process splits its samples of a step into, to save memory."""
     rate: LearningRate = field(default_factory=LearningRate)
     """Learning rate over the run."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the kernels inside the network, AdamW for everything else."""
     weight_decay: float = 1e-3
-    """AdamW's."""
+    """AdamW's, of the kernels of convolutions."""
     decay_everything: bool = False
     """Decay biases and gains as well, as the paper's code does."""
     clip: float = 1.0
@@ -223,6 +235,12 @@ class TrainConfig:
 
     def _check_teacher(self) -> None:
         network = self.network
+        if self.optimizer not in ("adamw", "muon"):
+            raise OptionError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
+        if isinstance(network, PyramidConfig):
+            if self.objective == "paper":
+                raise OptionError("the paper's objective needs a network of the RIFE layout")
+            return
         if self.objective == "paper" and not network.teacher:
             raise OptionError("the paper's objective needs network.teacher = True")
         if self.losses.features and network.encoder == "none":

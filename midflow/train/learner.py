@@ -1,6 +1,7 @@
 """What a run carries from step to step: network, average, optimiser, and how they come to be."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 
 from midflow.errors import CheckpointError
 from midflow.nets.checkpoint import load_model
+from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
-from midflow.train.config import TrainConfig
+from midflow.nets.pyramid import PyramidConfig, PyramidNet
+from midflow.train.config import TrainableNet, TrainConfig
+from midflow.train.optimizer import Muon, is_hidden_kernel
 from midflow.train.state import State
 
 _TEACHER = "block_tea."
@@ -30,11 +34,7 @@ class Learner:
         network = build_network(config).to(device)
         self.network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, config),
-            lr=config.rate.peak,
-            fused=device.type in ("cpu", "cuda"),
-        )
+        self.optimizers = build_optimizers(self.network, config)
         self.state = State()
 
     def step(self, rate: float) -> bool:
@@ -47,11 +47,14 @@ class Learner:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         is_finite = bool(norm.isfinite())
         if is_finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                scale = optimizer.defaults["lr"] / self.config.rate.peak
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * scale
+                optimizer.step()
             update_average(self.average, self.network, self._decay())
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         self.state.skipped += not is_finite
         self.state.skipped_in_a_row = 0 if is_finite else self.state.skipped_in_a_row + 1
@@ -69,7 +72,7 @@ class Learner:
             "state": asdict(self.state),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if is_cuda else None,
         }
@@ -79,25 +82,28 @@ class Learner:
         self.state = State(**content["state"])
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         torch.set_rng_state(content["random"])
         if content["random_cuda"] is not None and next(self.network.parameters()).is_cuda:
             torch.cuda.set_rng_state(content["random_cuda"])
 
 
-def build_network(config: TrainConfig) -> IFNet:
+def build_network(config: TrainConfig) -> TrainableNet:
     """The network at step 0: random from the seed, or the weights `config.init` names.
 
     Raises:
         CheckpointError: those weights are of another network, or cannot be loaded.
     """
     torch.manual_seed(config.seed)
-    network = IFNet(config.network)
+    wanted = config.network
+    network = PyramidNet(wanted) if isinstance(wanted, PyramidConfig) else IFNet(wanted)
     if config.zero_heads:
         zero_heads(network)
     if config.init:
         loaded = load_model(config.init)
-        wanted = replace(config.network, teacher=False)
+        if isinstance(wanted, IFNetConfig):
+            wanted = replace(wanted, teacher=False)
         if loaded.config != wanted:
             raise CheckpointError(
                 f"{config.init} holds another network ({_differences(loaded.config, wanted)}): "
@@ -108,18 +114,34 @@ def build_network(config: TrainConfig) -> IFNet:
     return network
 
 
-def zero_heads(network: IFNet) -> None:
+def zero_heads(network: nn.Module) -> None:
     """Sets the last layer of every block to zero: no flow, both frames mixed in equal parts."""
     for name, parameter in network.named_parameters():
         if ".lastconv." in name:
             nn.init.zeros_(parameter)
 
 
-def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+def build_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the kernels inside and AdamW for the rest."""
+    named = dict(network.named_parameters())
+    inside = {
+        n: p for n, p in named.items() if config.optimizer == "muon" and is_hidden_kernel(n, p)
+    }
+    others = {name: parameter for name, parameter in named.items() if name not in inside}
+    is_fused = next(iter(named.values())).device.type in ("cpu", "cuda")
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(parameter_groups(others, config), lr=config.rate.peak, fused=is_fused)
+    ]
+    if inside:
+        optimizers.append(Muon(inside.values(), config.rate.kernels))
+    return optimizers
+
+
+def parameter_groups(named: Mapping[str, Tensor], config: TrainConfig) -> list[dict[str, Any]]:
     """Parameters for AdamW, weight decay on the kernels of convolutions only, or on everything."""
     decayed: list[Tensor] = []
     free: list[Tensor] = []
-    for name, parameter in network.named_parameters():
+    for name, parameter in named.items():
         is_kernel = parameter.dim() == 4 and name.endswith("weight")
         (decayed if is_kernel or config.decay_everything else free).append(parameter)
     groups = [

@@ -9,25 +9,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midflow.nets.ifnet import IFNet
 from midflow.nets.prediction import Level, Prediction
+from midflow.nets.pyramid import PyramidNet
 from midflow.train.batch import Batch
-from midflow.train.config import LossWeights, TrainConfig
+from midflow.train.config import LossWeights, TrainableNet, TrainConfig
 from midflow.train.losses import (
+    census_loss,
+    charbonnier_loss,
+    decayed_sum,
     distillation_loss,
-    end_point_error_map,
+    flow_loss,
     full_laplacian_loss,
+    mask_loss,
 )
+from midflow.train.pyramid_objective import pyramid_losses
 from midflow.train.teacher import Distillation
-
-CHARBONNIER_EPSILON = 1e-3  # a quarter of an 8-bit level: below it the loss is quadratic
-_LUMA = (0.2989, 0.5870, 0.1140)  # Rec. 601 weights of R, G, B
-# one of each pair of opposite neighbours in 7 x 7, (dy, dx)
-_NEIGHBOURS = [(dy, dx) for dy in range(4) for dx in range(-3, 4) if dy or dx > 0]
-ROBUST_EXPONENT, ROBUST_OFFSET = 0.4, 0.01  # PWC-Net (Sun et al., CVPR 2018), equation 3
 
 
 class Outcome(NamedTuple):
@@ -49,18 +48,16 @@ class Objective(nn.Module):
         config: of the run.
     """
 
-    def __init__(self, network: IFNet, config: TrainConfig) -> None:
+    def __init__(self, network: TrainableNet, config: TrainConfig) -> None:
         super().__init__()
-        self.distillation = Distillation(network)
+        self.network = network
         self.config = config
-        self._measure = self._paper if config.objective == "paper" else self._deep
+        if isinstance(network, PyramidNet):
+            self._measure = self._pyramid
+        else:
+            self._measure = self._paper if config.objective == "paper" else self._deep
         if config.compile:
             self._measure = torch.compile(self._measure)
-
-    @property
-    def network(self) -> IFNet:
-        """The network in training."""
-        return self.distillation.flownet
 
     def forward(self, batch: Batch, fading: Tensor, encoder: nn.Module | None = None) -> Outcome:
         """Compares the network with the truth.
@@ -82,10 +79,21 @@ class Objective(nn.Module):
         is_half = self.config.precision == "bfloat16"
         return torch.autocast(like.device.type, torch.bfloat16, enabled=is_half)
 
+    def _pyramid(self, batch: Batch, encoder: nn.Module | None) -> tuple[dict[str, Tensor], Tensor]:
+        assert isinstance(self.network, PyramidNet)
+        losses, frame = pyramid_losses(
+            self.network, batch, self.config.losses, self._autocast(batch.img0)
+        )
+        if encoder is not None:
+            with self._autocast(batch.img0):
+                losses["features"] = feature_loss(encoder, frame, batch.truth)
+        return losses, frame
+
     def _paper(self, batch: Batch, encoder: nn.Module | None) -> tuple[dict[str, Tensor], Tensor]:
+        assert isinstance(self.network, IFNet)
         with self._autocast(batch.img0):
             time = batch.timestep if self.network.config.has_timestep else 0.5
-            lesson = self.distillation(batch.img0, batch.img1, batch.truth, time)
+            lesson = Distillation(self.network)(batch.img0, batch.img1, batch.truth, time)
         losses = {
             "laplacian": lesson.loss_student,
             "teacher": lesson.loss_teacher,
@@ -95,6 +103,7 @@ class Objective(nn.Module):
 
     def _deep(self, batch: Batch, encoder: nn.Module | None) -> tuple[dict[str, Tensor], Tensor]:
         net, weights = self.network, self.config.losses
+        assert isinstance(net, IFNet)
         with self._autocast(batch.img0):
             enc0, enc1 = net.encode_frame(batch.img0), net.encode_frame(batch.img1)
             levels = net.levels(enc0, enc1, batch.timestep)
@@ -148,7 +157,7 @@ def motion_losses(levels: Sequence[Level], batch: Batch, weights: LossWeights) -
     if weights.flow:  # flows are smooth: a quarter of the pixels tells as much
         flows = [_every_other(level.flow) for level in levels]
         truth = _every_other(batch.flow)
-        losses["flow"] = deep_flow_loss(flows, truth, _every_other(known), weights.level_decay)
+        losses["flow"] = deep_flow_loss(flows, truth, _every_other(known), weights)
     if weights.mask:
         losses["mask"] = mask_loss(levels[-1].logit, batch.visible, batch.has_flow)
     return losses
@@ -165,62 +174,18 @@ def teacher_losses(
     return {"teacher": picture, "distill": pull}
 
 
-def charbonnier_loss(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Mean of sqrt(difference^2 + epsilon^2): absolute difference, smooth at 0."""
-    return (prediction.float() - truth).square().add(CHARBONNIER_EPSILON**2).sqrt().mean()
-
-
 def deep_charbonnier_loss(blends: Sequence[Tensor], truth: Tensor, decay: float) -> Tensor:
     """Sum over levels k = 1..L of decay^(L - k) times the Charbonnier loss of blend k."""
     terms = [charbonnier_loss(blend, truth) for blend in blends]
-    return _decayed_sum(terms, decay)
+    return decayed_sum(terms, decay)
 
 
-def census_loss(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Mean soft census distance, at an eighth of the cost of `losses.census_map`.
-
-    A pair of pixels counts the same from either end, so half of the 7 x 7 neighbours is enough; for
-    each of them every other row and column is looked at, in turns, so that all pixels have equal
-    parts. Pairs across the border are left out.
-
-    Args:
-        prediction: (B, 3, H, W) in [0, 1], sides even and at least 16.
-        truth: likewise.
-    """
-    distance = (_census_signs(prediction.float()) - _census_signs(truth.float())).square()
-    return (distance / (0.1 + distance)).mean()
-
-
-def flow_loss(flow: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Robust end-point error (e + 0.01)^0.4 of two flows, where they are known, over all pixels.
-
-    Args:
-        flow: (B, 4, H, W) pixels.
-        truth: (B, 4, H, W) pixels.
-        known: (B, 2, H, W), 1 where the flow to frame 0, to frame 1 is known and visible.
-    """
-    errors = [end_point_error_map(flow[:, s], truth[:, s]) for s in (slice(0, 2), slice(2, 4))]
-    robust = (torch.cat(errors, 1) + ROBUST_OFFSET) ** ROBUST_EXPONENT
-    return (robust * known).mean()
-
-
-def deep_flow_loss(flows: Sequence[Tensor], truth: Tensor, known: Tensor, decay: float) -> Tensor:
-    """Sum over levels k = 1..L of decay^(L - k) times `flow_loss` of flow k."""
-    return _decayed_sum([flow_loss(flow, truth, known) for flow in flows], decay)
-
-
-def mask_loss(logit: Tensor, visible: Tensor, has_flow: Tensor) -> Tensor:
-    """Cross-entropy of the blend weight where exactly one frame shows the pixel, over all pixels.
-
-    Args:
-        logit: (B, 1, H, W), above 0 for frame 0.
-        visible: (B, 2, H, W), 1 where frame 0, frame 1 shows what the true frame shows.
-        has_flow: (B,) bool, rows that count.
-    """
-    seen0, seen1 = visible[:, :1], visible[:, 1:]
-    decides = (seen0 - seen1).abs() * has_flow[:, None, None, None]
-    entropy = F.binary_cross_entropy_with_logits(logit.float(), seen0, reduction="none")
-    return (entropy * decides).mean()
+def deep_flow_loss(
+    flows: Sequence[Tensor], truth: Tensor, known: Tensor, weights: LossWeights
+) -> Tensor:
+    """Sum over levels k = 1..L of level_decay^(L - k) times `flow_loss` of flow k."""
+    terms = [flow_loss(flow, truth, known, weights.flow_exponent) for flow in flows]
+    return decayed_sum(terms, weights.level_decay)
 
 
 def feature_loss(encoder: nn.Module, prediction: Tensor, truth: Tensor) -> Tensor:
@@ -231,33 +196,13 @@ def feature_loss(encoder: nn.Module, prediction: Tensor, truth: Tensor) -> Tenso
     return difference.abs().mean()
 
 
-def frozen_encoder(network: IFNet) -> nn.Module:
+def frozen_encoder(network: nn.Module) -> nn.Module:
     """The encoder of a network, to be used by `feature_loss`."""
     return network.get_submodule("encode")
 
 
-def _census_signs(image: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 24, H / 2 - 2, W / 2 - 4): squashed differences to neighbours."""
-    gray = (image * image.new_tensor(_LUMA)[:, None, None]).sum(1)
-    height, width = gray.shape[-2:]
-    rows, columns = height - 4, width - 8
-    differences = []
-    for k, (dy, dx) in enumerate(_NEIGHBOURS):
-        y, x = k % 2, 3 + k // 2 % 2
-        center = gray[:, y : y + rows : 2, x : x + columns : 2]
-        neighbour = gray[:, y + dy : y + dy + rows : 2, x + dx : x + dx + columns : 2]
-        differences.append(neighbour - center)
-    difference = torch.stack(differences, 1)
-    return difference * (0.81 + difference.square()).rsqrt()
-
-
 def _every_other(x: Tensor) -> Tensor:
     return x[..., ::2, ::2]
-
-
-def _decayed_sum(terms: Sequence[Tensor], decay: float) -> Tensor:
-    last = len(terms) - 1
-    return torch.stack([decay ** (last - k) * term for k, term in enumerate(terms)]).sum()
 
 
 def _weights(losses: LossWeights, is_paper: bool) -> dict[str, float]:

@@ -13,6 +13,7 @@ from midflow.errors import OptionError
 from midflow.nets.cache import BUNDLED
 from midflow.nets.checkpoint import load_model
 from midflow.nets.config import DEFAULT_CONFIG, RIFE_CONFIG, IFNetConfig
+from midflow.nets.pyramid import PyramidConfig
 from midflow.train.config import LearningRate, LossWeights, Stage, TrainConfig
 
 # 95 % of Vimeo90K's 51,313 training triplets in batches of 64, 300 times (the paper's code).
@@ -106,11 +107,13 @@ def default_cpu(folder: Path) -> TrainConfig:
     """
     return TrainConfig(
         folder,
-        network=DEFAULT_CONFIG,
+        network=PyramidConfig(),
+        losses=LossWeights(flow=0.03, flow_exponent=1.0, fade=0.8),
         seconds=7200,
         crop=128,
-        batch=8,
-        rate=LearningRate(peak=3e-4, warmup_steps=200),
+        batch=16,
+        rate=LearningRate(peak=8e-4, kernels=5e-3, floor=1e-5, warmup_steps=150),
+        optimizer="muon",
         precision="bfloat16" if _has_bfloat16() else "float32",
         device="cpu",
         log_every=25,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from midflow.evaluate.metrics import psnr
-from midflow.nets.ifnet import IFNet
 from midflow.padding import Padding
 from midflow.train.batch import Batch
+from midflow.train.config import TrainableNet
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(network: IFNet, held: Sequence[Batch], device: torch.device) -> Validation:
+def validate(network: TrainableNet, held: Sequence[Batch], device: torch.device) -> Validation:
     """Measures a network in float32.
 
     Args:
