@@ -5,8 +5,8 @@
 for |dy|, |dx| <= r: halfway between the frames a point that came from x - d is going to x + d (the
 bilateral cost volume of Park et al., "BMBC", ECCV 2020). Outside the map features are 0.
 
-The products of a row of `a` with a row of `b` are one matrix product; what is asked for are 2 r + 1
-of its antidiagonals. That is more arithmetic than needed and far less memory traffic.
+A piece of a row of `a` times the same piece of a row of `b` is one matrix product, of which 2 r + 1
+antidiagonals are wanted. That is more arithmetic than needed and far less memory traffic.
 """
 
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_PIECE = 16  # pixels of a row that are multiplied at once
 
 
 def correlation(a: Tensor, b: Tensor, radius: int) -> Tensor:
@@ -38,51 +40,69 @@ class _Correlation(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, radius: int) -> Tensor:
         batch, _, height, width = a.shape
         side = 2 * radius + 1
-        rows_a, rows_b = _rows(a, radius), _rows(b, radius)
-        result = a.new_empty(batch, height, width, side, side)
+        pieces = _Pieces(height, width, radius)
+        rows_a, rows_b = pieces.padded(a), pieces.padded(b)
+        result = a.new_empty(batch, height, pieces.count * pieces.length, side, side)
         for i in range(side):
-            product = torch.bmm(
-                _shifted(rows_a, side - 1 - i, height),
-                _shifted(rows_b, i, height).transpose(1, 2),
-            )
-            result[:, :, :, i] = _antidiagonals(product, radius).view(batch, height, width, side)
+            product = pieces.cut(rows_a, side - 1 - i) @ pieces.cut(rows_b, i).transpose(-1, -2)
+            found = _antidiagonals(product, radius)
+            result[:, :, :, i] = found.reshape(batch, height, -1, side)
         ctx.save_for_backward(rows_a, rows_b)
-        ctx.radius = radius
-        return result.flatten(3).movedim(3, 1)
+        ctx.pieces, ctx.radius = pieces, radius
+        return result[:, :, :width].flatten(3).movedim(3, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         rows_a, rows_b = ctx.saved_tensors
-        radius, side = ctx.radius, 2 * ctx.radius + 1
+        pieces, radius, side = ctx.pieces, ctx.radius, 2 * ctx.radius + 1
         batch, _, height, width = gradient.shape
-        parts = gradient.movedim(1, 3).reshape(batch * height, width, side, side)
+        spare = pieces.count * pieces.length - width
+        parts = F.pad(gradient, (0, spare)).movedim(1, 3)
+        parts = parts.reshape(batch, height, pieces.count, pieces.length, side, side)
         grad_a, grad_b = torch.zeros_like(rows_a), torch.zeros_like(rows_b)
-        wide = width + 2 * radius
-        product = gradient.new_zeros(batch * height, wide, wide)
+        wide = pieces.length + 2 * radius
+        product = gradient.new_zeros(batch, height, pieces.count, wide, wide)
         for i in range(side):
-            _antidiagonals(product, radius).copy_(parts[:, :, i])
+            _antidiagonals(product, radius).copy_(parts[..., i, :])
             j = side - 1 - i
-            to_a = torch.bmm(product, _shifted(rows_b, i, height))
-            to_b = torch.bmm(product.transpose(1, 2), _shifted(rows_a, j, height))
-            grad_a[:, j : j + height] += to_a.view(batch, height, wide, -1)
-            grad_b[:, i : i + height] += to_b.view(batch, height, wide, -1)
+            pieces.add(grad_a, j, product @ pieces.cut(rows_b, i))
+            pieces.add(grad_b, i, product.transpose(-1, -2) @ pieces.cut(rows_a, j))
         inner = slice(radius, radius + height), slice(radius, radius + width)
         return grad_a[:, *inner].movedim(3, 1), grad_b[:, *inner].movedim(3, 1), None
 
 
-def _rows(x: Tensor, radius: int) -> Tensor:
-    """(B, C, H, W) -> (B, H + 2 radius, W + 2 radius, C), zeros around."""
-    return F.pad(x, (radius, radius, radius, radius)).movedim(1, 3).contiguous()
+class _Pieces:
+    """Rows of a map in overlapping pieces: `length` pixels and `radius` more on either side."""
 
+    def __init__(self, height: int, width: int, radius: int) -> None:
+        self.height, self.width, self.radius = height, width, radius
+        self.length = min(_PIECE, width)
+        self.count = -(-width // self.length)
 
-def _shifted(rows: Tensor, start: int, height: int) -> Tensor:
-    """`height` rows from `start` on, each as one matrix: (B * height, W', C)."""
-    return rows[:, start : start + height].flatten(0, 1)
+    def padded(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H + 2 radius, count * length + 2 radius, C), zeros around."""
+        r, spare = self.radius, self.count * self.length - self.width
+        return F.pad(x, (r, r + spare, r, r)).movedim(1, 3).contiguous()
+
+    def cut(self, rows: Tensor, start: int) -> Tensor:
+        """(B, H, count, length + 2 radius, C) of the rows from `start` on."""
+        rows = rows[:, start : start + self.height]
+        return rows.unfold(2, self.length + 2 * self.radius, self.length).transpose(-1, -2)
+
+    def add(self, rows: Tensor, start: int, values: Tensor) -> None:
+        """Adds what `cut` would have cut to where it came from."""
+        for k in range(self.count):
+            left = k * self.length
+            right = left + self.length + 2 * self.radius
+            rows[:, start : start + self.height, left:right] += values[:, :, k]
 
 
 def _antidiagonals(product: Tensor, radius: int) -> Tensor:
-    """View of (N, W', W') as (N, W, 2 radius + 1): entry [x - dx, x + dx], dx from radius down."""
-    wide = product.shape[-1]
-    shape = len(product), wide - 2 * radius, 2 * radius + 1
-    strides = wide * wide, wide + 1, wide - 1
-    return product.as_strided(shape, strides, product.storage_offset() + 2 * radius)
+    """(..., L', L') as (..., L, 2 radius + 1): entry [x - dx, x + dx], dx from radius down."""
+    *outer, wide, _ = product.shape
+    *strides, row, column = product.stride()
+    return product.as_strided(
+        (*outer, wide - 2 * radius, 2 * radius + 1),
+        (*strides, row + column, row - column),
+        product.storage_offset() + 2 * radius * column,
+    )

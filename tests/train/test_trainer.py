@@ -295,7 +295,7 @@ def test_fresh_network_averages_both_frames(tmp_path: Path) -> None:
 
 def test_only_kernels_decay_unless_everything_shall(tmp_path: Path) -> None:
     network = build_network(short(tmp_path))
-    decayed, free = parameter_groups(network, short(tmp_path))
+    decayed, free = parameter_groups(dict(network.named_parameters()), short(tmp_path))
     assert decayed["weight_decay"] == 1e-3
     assert free["weight_decay"] == 0
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -303,7 +303,9 @@ def test_only_kernels_decay_unless_everything_shall(tmp_path: Path) -> None:
     assert "block0.convblock.0.beta" in kept
     assert "encode.cnn0.bias" in kept
     assert all(names[id(p)].endswith("weight") for p in decayed["params"])
-    (everything,) = parameter_groups(network, short(tmp_path, decay_everything=True))
+    (everything,) = parameter_groups(
+        dict(network.named_parameters()), short(tmp_path, decay_everything=True)
+    )
     assert len(everything["params"]) == len(names)
 
 

@@ -1,0 +1,123 @@
+"""midflow's own network: what its forward pass promises, and the way to a file and back."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import midflow
+from midflow.errors import OptionError
+from midflow.nets.layout import infer_config
+from midflow.nets.prediction import Encoded
+from midflow.nets.pyramid import PyramidConfig, PyramidNet
+from midflow.nets.warp import warp
+
+TINY = PyramidConfig(channels=16, depth=1, width=8, features=2, matched=8, radius=2, scales=(4, 2))
+
+
+def tiny(config: PyramidConfig = TINY) -> PyramidNet:
+    """Random weights that move things by a few pixels."""
+    torch.manual_seed(1)
+    net = PyramidNet(config).eval()
+    torch.nn.init.normal_(net.block.lastconv.weight, std=0.1)
+    return net
+
+
+def frames(height: int = 64, width: int = 96, batch: int = 1) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    small = torch.rand(batch, 3, height // 8, width // 8 + 1)
+    wide = F.interpolate(small, (height, width + 8), mode="bicubic").clamp(0, 1)
+    return wide[..., 4 : 4 + width], wide[..., :width]
+
+
+@torch.no_grad()
+def test_frames_encoded_before_give_the_same() -> None:
+    net, (img0, img1) = tiny(), frames()
+    direct = net(img0, img1, 0.3)
+    ahead = net(net.encode_frame(img0), net.encode_frame(img1), torch.tensor([0.3]))
+    assert torch.equal(direct.frame, ahead.frame)
+    assert direct.flow.shape == (1, 4, 64, 96) and direct.weight.shape == (1, 1, 64, 96)
+    assert direct.flow.abs().max() > 1  # pixels: there is motion to get wrong
+
+
+@torch.no_grad()
+def test_frame_is_the_mix_of_both_inputs_along_the_flow() -> None:
+    net, (img0, img1) = tiny(), frames()
+    frame, flow, weight = net(img0, img1)
+    mixed = weight * warp(img0, flow[:, :2]) + (1 - weight) * warp(img1, flow[:, 2:])
+    torch.testing.assert_close(frame, mixed, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_one_pair_meets_many_times() -> None:
+    net, (img0, img1) = tiny(), frames()
+    together = net(img0, img1, torch.tensor([0.25, 0.75])).frame
+    alone = torch.cat([net(img0, img1, t).frame for t in (0.25, 0.75)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("flow_scale", [0.25, 0.5, 1.0, 2.0, 4.0])
+@torch.no_grad()
+def test_every_flow_scale_gives_a_frame_of_the_same_size(flow_scale: float) -> None:
+    img0, img1 = frames(64, 128)
+    prediction = tiny()(img0, img1, flow_scale=flow_scale)
+    assert prediction.frame.shape == img0.shape
+    assert prediction.frame.isfinite().all()
+
+
+@torch.no_grad()
+def test_coarser_search_is_that_of_the_reduced_frames() -> None:
+    net, (img0, img1) = tiny(), frames()
+    coarse = net.estimates(F.avg_pool2d(img0, 2), F.avg_pool2d(img1, 2))[-1]
+    expected = net.full_size(coarse.flow, coarse.logit, img0).flow
+    assert torch.equal(net(img0, img1, flow_scale=0.5).flow, expected)
+
+
+def test_levels_end_with_what_is_rendered() -> None:
+    net, (img0, img1) = tiny(), frames()
+    estimates = net.estimates(img0, img1, 0.5)
+    assert [e.scale for e in estimates] == [4, 2]
+    assert [tuple(e.flow.shape[-2:]) for e in estimates] == [(16, 24), (32, 48)]
+    last = net.full_size(estimates[-1].flow, estimates[-1].logit, img0)
+    rendered = net.render(Encoded(img0), Encoded(img1), last)
+    assert torch.equal(rendered.frame, net(img0, img1, 0.5).frame)
+
+
+def test_more_levels_need_no_more_weights() -> None:
+    deeper = PyramidConfig(**{**asdict(TINY), "scales": (16, 8, 4, 2)})
+    assert PyramidNet(deeper).state_dict().keys() == PyramidNet(TINY).state_dict().keys()
+    PyramidNet(deeper).load_state_dict(tiny().state_dict())
+
+
+def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
+    net, (img0, img1) = tiny(), frames()
+    loaded = midflow.load_model(midflow.save_model(net, tmp_path / "net.safetensors"))
+    assert loaded.config == TINY
+    with torch.no_grad():
+        assert torch.equal(loaded(img0, img1).frame, net(img0, img1).frame)
+    shapes = infer_config(net.state_dict())
+    assert asdict(shapes) | {"scales": TINY.scales} == asdict(TINY)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scales": (16, 8, 2)}, "each half of the one before"),
+        ({"scales": (4, 2, 1)}, "down to 2 or more"),
+        ({"scales": ()}, "powers of two"),
+        ({"radius": 0}, "radius must be at least 1, got 0"),
+    ],
+)
+def test_wrong_shapes_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        PyramidConfig(**values)  # type: ignore[arg-type]
+
+
+def test_there_is_no_ensemble() -> None:
+    img0, img1 = frames()
+    with pytest.raises(OptionError, match="no ensemble"):
+        tiny()(img0, img1, ensemble=True)
