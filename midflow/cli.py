@@ -1,4 +1,4 @@
-"""The command line: `midflow video | images | flow | models | doctor`.
+"""The command line: `midflow video | images | flow | eval | models | doctor`.
 
 Each command turns its arguments into options and calls the library. What takes long to import is
 imported by the command that needs it.
@@ -8,7 +8,7 @@ Exit codes: 0 done; 1 a clip, picture or model cannot be used; 2 a wrong option;
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -19,6 +19,7 @@ from midflow import cli_models
 from midflow.errors import MidflowError, OptionError
 
 if TYPE_CHECKING:
+    from midflow.evaluate.run import EvalOptions
     from midflow.interpolator import Interpolator
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
@@ -40,7 +41,7 @@ class _Commands(TyperGroup):
             _fail("interrupted: the unfinished file was removed", INTERRUPTED)
 
 
-def _fail(text: str, code: int) -> None:
+def _fail(text: str, code: int) -> NoReturn:
     from midflow.display import print_error
 
     print_error(text)
@@ -178,6 +179,44 @@ def flow(
     print(f"{out}: the longest motion, {longest:.1f} pixels, has full colour")
 
 
+@app.command("eval")
+def evaluate(
+    ctx: typer.Context,
+    folder: args.Folder = None,
+    dataset: args.Dataset = None,
+    model: args.Models = None,
+    factor: args.KeepOneOf = None,
+    per_clip: args.PerClip = None,
+    metrics: args.Metrics = None,
+    baselines: args.Baselines = None,
+    limit: args.Limit = None,
+    records: args.Records = None,
+    report: args.ReportFolder = None,
+    worst: args.Worst = None,
+    device: args.Device = None,
+    precision: args.Precision = None,
+    flow_scale: args.FlowScale = None,
+    ensemble: args.Ensemble = False,
+    tta: args.Tta = False,
+    quiet: args.Quiet = False,
+    as_json: args.Json = False,
+) -> None:
+    """Score models and baselines on test sets, or on dropped frames of any clips."""
+    options = args.eval_options(ctx.params)
+    from midflow.display import Display
+    from midflow.evaluate.report import format_table
+    from midflow.evaluate.run import run
+
+    try:
+        with Display(is_quiet=quiet or as_json) as display:
+            methods = args.interpolators(ctx.params)
+            display.say("\n".join(map(_on_device, methods.values())))
+            evaluation = run(options, methods, display.evaluation)
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {_how_to_go_on(options)}", INTERRUPTED)
+    print(json.dumps(evaluation.to_dict()) if as_json else format_table(evaluation))
+
+
 @app.command()
 def doctor(as_json: args.Json = False) -> None:
     """Say what this machine can do, and why a device was chosen."""
@@ -201,3 +240,9 @@ def main() -> None:
 def _on_device(interp: "Interpolator") -> str:
     name = interp.model.release or type(interp.model).__name__
     return f"model {name}, {interp.precision}, torch on {interp.device} ({interp.device_reason})"
+
+
+def _how_to_go_on(options: "EvalOptions") -> str:
+    if options.record_file is None:
+        return "nothing is kept; with --report FOLDER or --records FILE a run can go on"
+    return f"{options.record_file} keeps what is finished; the same command goes on from there"

@@ -170,7 +170,7 @@ def test_lpips_names_its_extra_and_unknown_metrics_the_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(MissingExtraError, match=r"midflow\[eval\]"):
+    with pytest.raises(MissingExtraError, match=r"midflow\[lpips\]"):
         build_scores(("lpips",))
     with pytest.raises(OptionError, match="metrics must be among psnr, "):
         build_scores(("vmaf",))
