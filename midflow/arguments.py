@@ -84,13 +84,14 @@ Folder = Annotated[
 Dataset = Annotated[
     Text,
     _option(
-        "clips, hard (drawn, needs no folder), middlebury, ucf101, vimeo90k, "
-        "snu-film-easy/-medium/-hard/-extreme, xiph-2k/-4k, x4k1000fps, hd-544p/-720p/-1080p or "
-        "atd-12k; default: clips."
+        "clips, hard (drawn, needs no folder), middlebury, ucf101, vimeo90k, snu-film-easy, "
+        "snu-film-medium, snu-film-hard, snu-film-extreme, xiph-2k, xiph-4k, x4k1000fps, hd-544p, "
+        "hd-720p, hd-1080p or atd-12k; default: clips."
     ),
 ]
 Models = Annotated[
-    list[str] | None, _option("As for video; may be repeated to compare models.", "--model")
+    list[str] | None,
+    _option("As for video; may be repeated to compare models.", "--model", metavar="NAME"),
 ]
 KeepOneOf = Annotated[
     int | None, _option("Clips: keep one frame of 2, 4 or 8; default: 2.", "--factor")
@@ -104,11 +105,16 @@ Metrics = Annotated[
         "psnr, psnr_luma, ssim, ssim_matlab, ie or lpips; may be repeated; "
         "default: what papers report on the set.",
         "--metric",
+        metavar="NAME",
     ),
 ]
 Baselines = Annotated[
     list[str] | None,
-    _option("average or dis; may be repeated; default: all that are installed.", "--baseline"),
+    _option(
+        "average or dis; may be repeated; default: all that are installed.",
+        "--baseline",
+        metavar="NAME",
+    ),
 ]
 Limit = Annotated[int | None, _option("Only so many samples, spread over the set.", metavar="N")]
 Records = Annotated[
