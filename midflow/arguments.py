@@ -170,8 +170,8 @@ def eval_options(given: dict[str, Any]) -> "EvalOptions":
     names = [field.name for field in fields(EvalOptions) if given[field.name] not in (None, [], ())]
     values = {n: parsers[n](given[n]) if n in parsers else given[n] for n in names}
     options = EvalOptions(**values)
-    for name in {"factor", "per_clip"} & values.keys():
-        if options.dataset != CLIPS:
+    for name in ("factor", "per_clip"):
+        if name in values and options.dataset != CLIPS:
             flag = name.replace("_", "-")
             raise OptionError(f"--{flag} is for clips: {options.dataset} has samples of its own")
     return options
