@@ -1,4 +1,4 @@
-"""The command line: `midflow video | images | flow | models | doctor`.
+"""The command line: `midflow video | images | flow | eval | models | doctor`.
 
 Each command turns its arguments into options and calls the library. What takes long to import is
 imported by the command that needs it.
@@ -8,20 +8,19 @@ Exit codes: 0 done; 1 a clip, picture or model cannot be used; 2 a wrong option;
 
 import json
 import os
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 import midflow
 from midflow import arguments as args
+from midflow import cli_models
 from midflow.errors import MidflowError, OptionError
 
 if TYPE_CHECKING:
+    from midflow.evaluate.run import EvalOptions
     from midflow.interpolator import Interpolator
-    from midflow.nets.releases import ModelInfo
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 SPIN_COUNT = "1000"
@@ -42,7 +41,7 @@ class _Commands(TyperGroup):
             _fail("interrupted: the unfinished file was removed", INTERRUPTED)
 
 
-def _fail(text: str, code: int) -> None:
+def _fail(text: str, code: int) -> NoReturn:
     from midflow.display import print_error
 
     print_error(text)
@@ -58,10 +57,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-models = typer.Typer(
-    help="List, describe, fetch and check models.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(models, name="models")
+app.add_typer(cli_models.app, name="models")
 
 
 @app.callback(invoke_without_command=True)
@@ -183,6 +179,44 @@ def flow(
     print(f"{out}: the longest motion, {longest:.1f} pixels, has full colour")
 
 
+@app.command("eval")
+def evaluate(
+    ctx: typer.Context,
+    folder: args.Folder = None,
+    dataset: args.Dataset = None,
+    model: args.Models = None,
+    factor: args.KeepOneOf = None,
+    per_clip: args.PerClip = None,
+    metrics: args.Metrics = None,
+    baselines: args.Baselines = None,
+    limit: args.Limit = None,
+    records: args.Records = None,
+    report: args.ReportFolder = None,
+    worst: args.Worst = None,
+    device: args.Device = None,
+    precision: args.Precision = None,
+    flow_scale: args.FlowScale = None,
+    ensemble: args.Ensemble = False,
+    tta: args.Tta = False,
+    quiet: args.Quiet = False,
+    as_json: args.Json = False,
+) -> None:
+    """Score models and baselines on test sets, or on dropped frames of any clips."""
+    options = args.eval_options(ctx.params)
+    from midflow.display import Display
+    from midflow.evaluate.report import format_table
+    from midflow.evaluate.run import run
+
+    try:
+        with Display(is_quiet=quiet or as_json) as display:
+            methods = args.interpolators(ctx.params)
+            display.say("\n".join(map(_on_device, methods.values())))
+            evaluation = run(options, methods, display.evaluation)
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {_how_to_go_on(options)}", INTERRUPTED)
+    print(json.dumps(evaluation.to_dict()) if as_json else format_table(evaluation))
+
+
 @app.command()
 def doctor(as_json: args.Json = False) -> None:
     """Say what this machine can do, and why a device was chosen."""
@@ -197,58 +231,6 @@ def doctor(as_json: args.Json = False) -> None:
     raise typer.Exit(0 if report.is_healthy else ERROR)
 
 
-@models.command("list")
-def list_models(as_json: args.Json = False) -> None:
-    """All models: parameters, padding, what they can do, and whether they are on this machine."""
-    from midflow.display import print_table
-
-    infos = midflow.available_models()
-    if as_json:
-        print(json.dumps([asdict(info) for info in infos]))
-        return
-    headings = ("name", "generation", "parameters", "pad to", "any time", "ensemble", "here", "")
-    print_table([headings, *map(_model_row, infos)])
-
-
-@models.command("info")
-def describe_model(name: args.Name, as_json: args.Json = False) -> None:
-    """Everything known of a release or of a file of weights."""
-    from midflow.display import print_table
-    from midflow.nets.checkpoint import describe
-    from midflow.nets.releases import describe_release
-
-    is_path = Path(name).exists()
-    info = asdict(describe(midflow.load_model(name)) if is_path else describe_release(name))
-    if as_json:
-        print(json.dumps(info))
-        return
-    print_table((key, str(value)) for key, value in info.items())
-
-
-@models.command("pull")
-def pull_models(names: args.Names, quiet: args.Quiet = False) -> None:
-    """Fetch weights into the cache; only weights that are what they should be are kept."""
-    from midflow.display import Display
-    from midflow.download import pull
-
-    with Display(is_quiet=quiet) as display:
-        for name in names:
-            print(pull(name, on_progress=display.pulling))
-
-
-@models.command("verify")
-def verify_models(names: args.MaybeNames = None) -> None:
-    """Check that weights on this machine are what they should be."""
-    from midflow.download import verify
-
-    infos = midflow.available_models()
-    here = [info.name for info in infos if info.name and info.status in ("bundled", "pulled")]
-    for name in names or here:
-        found = verify(name)
-        note = "" if found.was_recorded else "; its hash is on record from here on"
-        print(f"{name}: good, {found.path}{note}")
-
-
 def main() -> None:
     """Runs the command line."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -260,14 +242,7 @@ def _on_device(interp: "Interpolator") -> str:
     return f"model {name}, {interp.precision}, torch on {interp.device} ({interp.device_reason})"
 
 
-def _model_row(info: "ModelInfo") -> tuple[str, ...]:
-    return (
-        info.name or "",
-        info.generation,
-        f"{info.parameters / 1e6:.1f} M",
-        str(info.pad_multiple),
-        "yes" if info.has_timestep else "by halving",
-        "yes" if info.has_ensemble else "-",
-        info.status,
-        info.notes,
-    )
+def _how_to_go_on(options: "EvalOptions") -> str:
+    if options.record_file is None:
+        return "nothing is kept; with --report FOLDER or --records FILE a run can go on"
+    return f"{options.record_file} keeps what is finished; the same command goes on from there"

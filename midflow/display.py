@@ -11,9 +11,12 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
+from midflow.progress import format_seconds
+
 if TYPE_CHECKING:
     from midflow.doctor import Report
     from midflow.download import Progress as Pulling
+    from midflow.evaluate.evaluation import EvalProgress
     from midflow.progress import Progress
 
 _LINE_SECONDS = 10.0  # between lines where there is no terminal to draw a bar in
@@ -76,6 +79,14 @@ class Display:
     def pictures(self, done: int, total: int) -> None:
         """Takes the progress of `interpolate_folder`."""
         self._show(done, total, f"{done}/{total} pictures")
+
+    def evaluation(self, progress: "EvalProgress") -> None:
+        """Takes the progress of an evaluation."""
+        eta = progress.eta_seconds
+        left = "" if eta is None else f", {format_seconds(eta)} left"
+        kept = f", {progress.resumed} from an earlier run" if progress.resumed else ""
+        text = f"{progress.done}/{progress.total} samples{kept}{left}: {progress.sample}"
+        self._show(progress.done, progress.total, text)
 
     def _show(self, done: int, total: int | None, text: str) -> None:
         self._bars.update(self._task, completed=done, total=total, description=text)

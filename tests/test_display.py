@@ -6,6 +6,7 @@ from rich.console import Console
 
 from midflow import display
 from midflow.display import Display, print_table
+from midflow.evaluate.evaluation import EvalProgress
 from tests.test_progress import PROGRESS
 
 
@@ -41,6 +42,17 @@ def test_without_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
         shown.pictures(3, 9)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [str(PROGRESS), "3/9 pictures"]
+
+
+def test_an_evaluation_tells_what_is_done_and_what_is_left(capsys, monkeypatch):
+    monkeypatch.setattr(display, "_LINE_SECONDS", 0.0)
+    with Display() as shown:
+        shown.evaluation(EvalProgress(2, 10, "Venus", 0, 3.0))
+        shown.evaluation(EvalProgress(3, 10, "Walking", 3, 0.1))
+    assert capsys.readouterr().err.splitlines() == [
+        "2/10 samples, 12.0 s left: Venus",
+        "3/10 samples, 3 from an earlier run: Walking",
+    ]
 
 
 def test_quiet_shows_errors_only(terminal):

@@ -42,6 +42,7 @@ class Case:
     name: str
     timestep: str
     img0: Tensor
+    img1: Tensor
     truth: Tensor
     painted: tuple[Painted, ...]
     window: tuple[int, int, int, int]
@@ -107,7 +108,9 @@ def _case(
         colors = None if flow is None else flow_to_rgb(flow, longest or None)
         painted.append(Painted(name, scores[name], output, heat(output, truth), colors))
     window = _find_window((painted[0].output - truth).abs().mean(1, keepdim=True))
-    return Case(sample.name, str(row.timestep), frames.img0, truth, tuple(painted), window)
+    return Case(
+        sample.name, str(row.timestep), frames.img0, frames.img1, truth, tuple(painted), window
+    )
 
 
 def _flow(method: Any, frames: Frames, row: Row) -> Tensor | None:

@@ -5,6 +5,7 @@ evaluation = evaluate(methods, open_benchmark("middlebury", folder))
 evaluation.mean("midflow-1", "ie")
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,6 +41,14 @@ class EvalProgress:
     """Name of the last one."""
     resumed: int
     """Samples that earlier runs had finished."""
+    seconds: float
+    """Since the first sample was begun."""
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds left at the speed so far; None where that cannot be told."""
+        painted = self.done - self.resumed
+        return self.seconds / painted * (self.total - self.done) if painted else None
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,16 @@ def evaluate(
     scores = build_scores(metrics)
     known = Records(None if records is None else Path(records))
     identities = {name: identify(method) for name, method in methods.items()}
+    keys_of = {
+        sample: {name: make_key(one, dataset, sample, metrics) for name, one in identities.items()}
+        for sample in dataset
+    }
+    for name in methods:
+        known.check_fit(dataset, name, [keys[name] for keys in keys_of.values()])
     rows: list[Row] = []
     resumed = 0
-    for done, sample in enumerate(dataset, 1):
-        keys = {
-            name: make_key(identity, dataset, sample, metrics)
-            for name, identity in identities.items()
-        }
+    start = time.monotonic()
+    for done, (sample, keys) in enumerate(keys_of.items(), 1):
         found = {name: known.get(key) for name, key in keys.items()}
         frames = None if all(found.values()) else dataset.load(sample)
         resumed += frames is None
@@ -150,7 +162,8 @@ def evaluate(
                 for timestep, score in zip(sample.timesteps, values, strict=True)
             ]
         if on_progress is not None:
-            on_progress(EvalProgress(done, len(dataset), sample.name, resumed))
+            seconds = time.monotonic() - start
+            on_progress(EvalProgress(done, len(dataset), sample.name, resumed, seconds))
     described = {name: identity or "not known" for name, identity in identities.items()}
     return Evaluation(dataset.name, metrics, described, tuple(rows), dataset.notes)
 

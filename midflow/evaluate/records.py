@@ -8,6 +8,8 @@ anew.
 
 import hashlib
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from midflow import __version__
 from midflow.errors import OptionError
 from midflow.evaluate.dataset import Dataset, Sample
 from midflow.interpolator import Interpolator
+
+log = logging.getLogger(__name__)
 
 Scores = list[dict[str, float]]
 """Scores by metric for each true frame of a sample."""
@@ -70,6 +74,7 @@ class Records:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[str, Scores] = {}
+        self._subjects: set[tuple[str, str]] = set()  # dataset and method of each line
         if path is None:
             return
         try:
@@ -78,7 +83,8 @@ class Records:
                 file.seek(0)
                 content = file.read()
                 whole = content[: content.rfind(b"\n") + 1]
-                self._known = dict(map(self._parse, whole.splitlines()))
+                for line in whole.splitlines():
+                    self._parse(line)
                 file.truncate(len(whole))  # a run that was killed may have left half a line
         except OSError as error:
             raise OptionError(f"{path} cannot be written: {error.strerror}") from error
@@ -86,6 +92,17 @@ class Records:
     def get(self, key: str | None) -> Scores | None:
         """Scores of a finished sample."""
         return None if key is None else self._known.get(key)
+
+    def check_fit(self, dataset: Dataset, method: str, keys: Sequence[str | None]) -> None:
+        """Warns where the file has a method on a dataset, and none of it is valid any more."""
+        if (dataset.name, method) in self._subjects and not any(map(self.get, keys)):
+            log.warning(
+                "%s has %s on %s with other weights, options, metrics, frames or versions: "
+                "all of it is computed anew",
+                self._path,
+                method,
+                dataset.name,
+            )
 
     def add(self, key: str | None, scores: Scores, about: dict[str, str]) -> None:
         """Keeps the scores of a sample; `about` is for people who read the file.
@@ -103,10 +120,11 @@ class Records:
         except OSError as error:
             raise OptionError(f"{self._path} cannot be written: {error.strerror}") from error
 
-    def _parse(self, line: bytes) -> tuple[str, Scores]:
+    def _parse(self, line: bytes) -> None:
         try:
             record = json.loads(line)
-            return record["key"], record["scores"]
+            self._known[record["key"]] = record["scores"]
+            self._subjects.add((record["dataset"], record["method"]))
         except (ValueError, KeyError, TypeError) as error:
             raise OptionError(
                 f"{self._path} is not a record of an evaluation: give another name"

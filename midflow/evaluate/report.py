@@ -13,12 +13,12 @@ from torch import Tensor
 from midflow.errors import OptionError
 from midflow.evaluate.cases import ERROR_WHITE, Case, Painted
 from midflow.evaluate.evaluation import Evaluation
-from midflow.evaluate.lettering import LINE, caption
+from midflow.evaluate.lettering import caption
 from midflow.evaluate.scores import METRICS
 from midflow.video.image import write_image
 
 _COLUMNS = ("input 0", "truth", "output", "error", "flow")
-_CELL = 320  # width of a picture on the sheet, in pixels
+_CELL = 240  # width of a picture on the sheet, in pixels
 _GAP = 4
 _PAGE_WIDTH = 480  # pictures wider than this are reduced on the page
 _STYLE = """
@@ -27,7 +27,7 @@ table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
 .best { font-weight: 700 }
-.case { overflow-x: auto } .case td { padding: 2px; border: 0; text-align: left }
+.case { overflow-x: auto } .case td { padding: 2px; border: 0; text-align: left; max-width: 300px }
 .case img { width: 300px; display: block; image-rendering: pixelated }
 .note { color: #666 }
 """
@@ -113,40 +113,31 @@ def write_html(evaluation: Evaluation, cases: list[Case], path: str | Path) -> N
 
 
 def write_sheet(cases: list[Case], path: str | Path) -> None:
-    """The worst frames as one picture, a method in two rows: whole frame and worst window.
+    """The worst frames as one picture, a row for each method: whole frame, then the worst window.
 
     Raises:
         OptionError: there are no cases, or the file cannot be written.
     """
     if not cases:
         raise OptionError("a sheet needs at least one case, got none")
+    titles = _row([caption(name, _CELL) for name in (*_COLUMNS, *_COLUMNS)])
+    width = titles.shape[-1]
     rows = []
     for case in cases:
-        width = len(_COLUMNS) * (_CELL + _GAP) - _GAP
-        rows.append(caption(f"{case.name} t={case.timestep}", width, 3))
+        rows += [caption(f"{case.name} t={case.timestep}", width, 3), titles]
+        height = max(1, round(case.truth.shape[-2] * _CELL / case.truth.shape[-1]))
         for painted in case.painted:
-            rows += _sheet_rows(case, painted)
-    gap = torch.ones(3, _GAP, rows[0].shape[-1])
+            pictures = _pictures(case, painted)
+            details = [None if p is None else case.detail(p) for p in pictures]
+            cells = [_fit(picture, height) for picture in (*pictures, *details)]
+            rows += [caption(f"{painted.name}: {_say(painted.scores)}", width), _row(cells)]
+    gap = torch.ones(3, _GAP, width)
     sheet = torch.cat([part for row in rows for part in (row, gap)], 1)
     write_image(path, sheet.clamp(0, 1), overwrite=True)
 
 
-def _sheet_rows(case: Case, painted: Painted) -> list[Tensor]:
-    scores = " ".join(
-        f"{METRICS[m].label} {value:.{METRICS[m].digits}f}" for m, value in painted.scores.items()
-    )
-    titles = torch.cat(
-        [
-            part
-            for name in _COLUMNS
-            for part in (caption(name, _CELL), torch.ones(3, 2 * LINE, _GAP))
-        ],
-        2,
-    )[..., :-_GAP]
-    pictures = _pictures(case, painted)
-    whole = _row([_fit(picture) for picture in pictures])
-    detail = _row([_fit(None if p is None else case.detail(p)) for p in pictures])
-    return [caption(f"{painted.name}: {scores}", titles.shape[-1]), titles, whole, detail]
+def _say(scores: dict[str, float]) -> str:
+    return ", ".join(f"{METRICS[m].label} {v:.{METRICS[m].digits}f}" for m, v in scores.items())
 
 
 def _pictures(case: Case, painted: Painted) -> tuple[Tensor | None, ...]:
@@ -164,11 +155,10 @@ def _row(cells: list[Tensor | None]) -> Tensor:
     return torch.cat(parts[:-1], 2)
 
 
-def _fit(picture: Tensor | None) -> Tensor | None:
-    """(3, h, _CELL) of (1, 3, H, W): reduced by area, enlarged as squares."""
+def _fit(picture: Tensor | None, height: int) -> Tensor | None:
+    """(3, height, _CELL) of (1, 3, H, W): reduced by area, enlarged as squares."""
     if picture is None:
         return None
-    height = max(1, round(picture.shape[-2] * _CELL / picture.shape[-1]))
     mode = "area" if picture.shape[-1] > _CELL else "nearest"
     return F.interpolate(picture.float(), (height, _CELL), mode=mode)[0]
 
@@ -221,7 +211,7 @@ def _html_groups(evaluation: Evaluation) -> str:
 
 
 def _html_case(case: Case, folder: Path) -> str:
-    """Input and truth once, then what each method made of them."""
+    """Inputs and truth once, then what each method made of them."""
 
     def views(*pictures: Tensor | None) -> str:
         details = [None if p is None else case.detail(p) for p in pictures]
@@ -233,12 +223,10 @@ def _html_case(case: Case, folder: Path) -> str:
     def heading(*names: str) -> str:
         return f"<tr>{''.join(f'<td>{name}</td>' for name in names)}</tr>"
 
-    body = heading("input 0", "truth") + views(case.img0, case.truth)
+    body = heading("input 0", "truth", "input 1") + views(case.img0, case.truth, case.img1)
     for painted in case.painted:
-        scores = ", ".join(
-            f"{METRICS[m].label} {v:.{METRICS[m].digits}f}" for m, v in painted.scores.items()
-        )
-        body += heading(f"{html.escape(painted.name)}: {scores}", "error", "flow")
+        name = html.escape(f"{painted.name}: {_say(painted.scores)}")
+        body += heading(name, "error", "flow" * (painted.flow is not None))
         body += views(painted.output, painted.error, painted.flow)
     title = html.escape(f"{case.name}, t = {case.timestep}")
     return f"<h3>{title}</h3><table class=case>{body}</table>"

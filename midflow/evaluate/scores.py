@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 
+import torch
 from torch import Tensor
 
-from midflow.errors import MissingExtraError, OptionError
+from midflow.errors import MidflowError, MissingExtraError, OptionError
 from midflow.evaluate import metrics
 from midflow.evaluate.dataset import to_levels
 
@@ -60,6 +61,7 @@ def build_scores(names: Iterable[str]) -> dict[str, Score]:
     Raises:
         OptionError: a metric of that name does not exist.
         MissingExtraError: lpips is asked for and not installed.
+        MidflowError: lpips is installed and cannot be used.
     """
     check_metrics(names)
     return {name: _build(name) for name in names}
@@ -93,8 +95,16 @@ def _build_lpips() -> Score:
     try:
         lpips = import_module("lpips")
     except ImportError as error:
-        raise MissingExtraError("lpips", "eval") from error
-    network = lpips.LPIPS(net="alex", verbose=False).eval()
+        raise MissingExtraError("lpips", "lpips") from error
+    except RuntimeError as error:  # torchvision's own check
+        raise MidflowError(
+            f"lpips needs a torchvision built for torch {torch.__version__}: {error}; for CPU "
+            "builds run pip install torchvision --index-url https://download.pytorch.org/whl/cpu"
+        ) from error
+    try:
+        network = lpips.LPIPS(net="alex", verbose=False).eval()
+    except OSError as error:
+        raise MidflowError(f"lpips fetches its AlexNet once, which failed: {error}") from error
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return lambda prediction, truth: network(

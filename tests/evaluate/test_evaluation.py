@@ -1,56 +1,23 @@
-"""Running methods over a dataset: means, resuming, reports and errors."""
+"""Running methods over a dataset: means, resuming and errors."""
 
-import json
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
 
 from midflow.errors import MidflowError, MissingExtraError, OptionError
-from midflow.evaluate.baselines import Average
+from midflow.evaluate import scores
 from midflow.evaluate.benchmarks import open_benchmark
-from midflow.evaluate.cases import find_worst, heat
 from midflow.evaluate.evaluation import EvalProgress, Evaluation, Row, evaluate
-from midflow.evaluate.lettering import caption
 from midflow.evaluate.records import identify
-from midflow.evaluate.report import format_table
-from midflow.evaluate.run import EvalOptions, run
+from midflow.evaluate.run import EvalOptions
 from midflow.evaluate.scores import PSNR_CEILING, build_scores
 from midflow.interpolator import Interpolator
-from midflow.nets.config import IFNetConfig
-from midflow.nets.ifnet import IFNet
-from midflow.video.image import read_image, write_image
-
-
-class Counting:
-    """Paints frame 0 and counts how often."""
-
-    def __init__(self, identity: str | None = "counting") -> None:
-        self.identity = identity
-        self.calls = 0
-
-    def __call__(self, img0: Tensor, img1: Tensor, timestep: float) -> Tensor:
-        self.calls += 1
-        return img0
-
-
-@pytest.fixture
-def ucf(tmp_path: Path) -> Path:
-    """Three triplets; frame 0 misses the truth by 10, 20 and 30 levels."""
-    for number in (1, 2, 3):
-        folder = tmp_path / f"ucf/{number}"
-        folder.mkdir(parents=True)
-        for name, level in (("00", 10), ("01_gt", 10 + 10 * number), ("02", 100)):
-            write_image(folder / f"frame_{name}.png", torch.full((1, 3, 40, 48), level / 255))
-    return tmp_path / "ucf"
-
-
-def small_network(seed: int) -> Interpolator:
-    torch.manual_seed(seed)
-    return Interpolator(IFNet(IFNetConfig(channels=(8, 8), scales=(2, 1), depths=(1, 1))), "cpu")
+from midflow.video.image import write_image
+from tests.evaluate.methods import Counting, small_network
 
 
 def test_every_frame_is_scored_and_averaged(ucf: Path) -> None:
@@ -88,6 +55,8 @@ def test_a_stopped_run_goes_on_where_it_was_and_equals_a_whole_one(
     result = evaluate({"m": method}, dataset, records=records, on_progress=seen.append)
     assert method.calls == 1
     assert seen[-1].resumed == 2
+    assert seen[0].eta_seconds is seen[1].eta_seconds is None
+    assert seen[2].eta_seconds == 0
     assert result.to_dict() == whole.to_dict()
     assert len(records.read_text().splitlines()) == 3
 
@@ -170,53 +139,31 @@ def test_lpips_names_its_extra_and_unknown_metrics_the_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(MissingExtraError, match=r"midflow\[eval\]"):
+    with pytest.raises(MissingExtraError, match=r"midflow\[lpips\]"):
         build_scores(("lpips",))
     with pytest.raises(OptionError, match="metrics must be among psnr, "):
         build_scores(("vmaf",))
 
 
-def test_the_worst_frame_comes_first_and_its_window_holds_the_error(ucf: Path) -> None:
-    truth = torch.full((1, 3, 40, 48), 40 / 255)
-    truth[..., 30:, 36:] = 1
-    write_image(ucf / "2/frame_01_gt.png", truth, overwrite=True)
-    methods, dataset = {"m": Counting()}, open_benchmark("ucf101", ucf)
-    cases = find_worst(evaluate(methods, dataset, metrics=("ie",)), methods, dataset, 2)
-    assert [case.name for case in cases] == ["2", "3"]
-    top, left, height, width = cases[0].window
-    assert (top >= 30, left >= 36) == (True, True)
-    assert (height, width) == (8, 9)
-    assert cases[0].painted[0].flow is None
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (RuntimeError("operator torchvision::nms does not exist"), "a torchvision built for torch"),
+        (OSError("no route to host"), "fetches its AlexNet once, which failed: no route"),
+    ],
+)
+def test_an_lpips_that_is_installed_and_does_not_work_says_why(
+    monkeypatch: pytest.MonkeyPatch, trouble: Exception, message: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise trouble
 
-
-def test_error_runs_from_black_to_white() -> None:
-    truth = torch.zeros(1, 3, 1, 2)
-    painted = torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2)
-    assert heat(painted, truth)[0, :, 0].T.tolist() == [[0, 0, 0], [1, 1, 1]]
-
-
-def test_a_run_writes_a_report_that_needs_nothing_else(ucf: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out/report"
-    options = EvalOptions(ucf, "ucf101", baselines=("average",), report=folder, worst=2)
-    result = run(options, {"net <1>": small_network(0)})
-    page = (folder / "report.html").read_text()
-    assert page.count('src="data:image/') == page.count("<img") > 0
-    assert "http" not in page
-    assert "net &lt;1&gt;" in page
-    saved = json.loads((folder / "report.json").read_text())
-    assert saved["means"]["average"]["psnr"] == result.mean("average", "psnr")
-    sheet, _ = read_image(folder / "worst.png")
-    assert sheet.shape[-1] == 5 * 320 + 4 * 4
-
-
-def test_the_table_marks_the_best_and_keeps_the_notes(ucf: Path) -> None:
-    methods = {"first": Counting(), "average": Average()}
-    table = format_table(evaluate(methods, open_benchmark("ucf101", ucf), metrics=("ie",)))
-    lines = table.splitlines()
-    assert lines[0] == "ucf101: 3 samples, 3 frames"
-    assert lines[2].split() == ["first", "20.000*"]
-    assert lines[3].split() == ["average", "25.000"]
-    assert "do not compare with papers" in lines[-1]
+    if isinstance(trouble, RuntimeError):
+        monkeypatch.setattr(scores, "import_module", fail)
+    else:
+        monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=fail))
+    with pytest.raises(MidflowError, match=message):
+        build_scores(("lpips",))
 
 
 def test_a_limit_spreads_over_the_set(ucf: Path) -> None:
@@ -228,7 +175,8 @@ def test_a_limit_spreads_over_the_set(ucf: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataset": "imagenet"}, "dataset must be one of clips, middlebury"),
+        ({"dataset": "imagenet"}, "dataset must be one of clips, hard, middlebury"),
+        ({"dataset": "hard"}, "dataset hard is drawn: leave the folder out"),
         ({"factor": 3}, "factor must be one of"),
         ({"per_clip": 0}, "per_clip must be at least 1"),
         ({"limit": 0}, "limit must be at least 1"),
@@ -240,9 +188,3 @@ def test_a_limit_spreads_over_the_set(ucf: Path) -> None:
 def test_options_outside_their_range_are_refused(options: dict, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         EvalOptions(Path("."), **options)
-
-
-def test_captions_show_each_character_and_cut_what_does_not_fit() -> None:
-    assert torch.equal(caption("psnr", 200), caption("PSNR", 200))
-    assert not torch.equal(caption("8", 200), caption("0", 200))
-    assert caption("a very long caption", 30).shape == (3, 26, 30)
