@@ -7,7 +7,8 @@ blend weight, then warps and blends. Three things differ from the releases:
   finds the flow there: what it learns at one size of motion serves at all, and more levels reach
   further without being trained for it (as in SPyNet, Ranjan and Black, CVPR 2017, and UPR-Net, Jin
   et al., CVPR 2023).
-* A block is told how alike the warped features are under small displacements (`correlation`).
+* A block is told how alike the warped features are under small displacements (`correlation`), and
+  sees the pictures as they are beside the warped ones, so that what stands still is found.
 * The finest level works at half resolution; flow and mask are enlarged once at the end.
 """
 
@@ -175,14 +176,15 @@ class PyramidNet(nn.Module):
         flow: Tensor | None = None
         for view0, view1 in zip(enc0.features, enc1.features, strict=True):
             batch, _, height, width = view0.shape
+            still = view0[:, :3], view1[:, :3]
             if flow is None:
                 flow = view0.new_zeros(batch, 4, height, width)
                 carried = view0.new_zeros(batch, 1 + self.config.features, height, width)
             else:
                 flow, carried = 2 * resize(flow, 2), resize(carried, 2)
                 view0, view1 = warp(view0, flow[:, :2]), warp(view1, flow[:, 2:])
-            time = t.expand(batch, 1, height, width)
-            out = self.block(view0, view1, time, carried, flow)
+            known = t.expand(batch, 1, height, width), carried, flow, *still
+            out = self.block(view0, view1, torch.cat(known, 1))
             flow, carried = flow + out[:, :4], out[:, 4:]
             yield flow, carried[:, :1]
 
@@ -219,17 +221,26 @@ class _Block(nn.Module):
         super().__init__()
         view, channels = 3 + config.width, config.channels
         self.radius = config.radius
-        self.entrance = conv(2 * view + 1 + 1 + config.features + 4, channels // 2, 2)
+        known = 1 + 1 + config.features + 4 + 2 * 3
+        self.entrance = conv(2 * view + known, channels // 2, 2)
         self.matcher = nn.Conv2d(view, config.matched, 3, 2, 1)
         self.merge = conv(channels // 2 + (2 * config.radius + 1) ** 2, channels, 2)
         self.trunk = nn.Sequential(*(ResConv(channels) for _ in range(config.depth)))
         self.lastconv = nn.ConvTranspose2d(channels, 4 * (5 + config.features), 4, 2, 1)
 
-    def forward(
-        self, view0: Tensor, view1: Tensor, time: Tensor, carried: Tensor, flow: Tensor
-    ) -> Tensor:
-        """(B, 4 + 1 + features, h, w) float32: dflow in pixels of the level, logit, features."""
-        x = self.entrance(torch.cat((view0, view1, time, carried, flow), 1))
+    def forward(self, view0: Tensor, view1: Tensor, known: Tensor) -> Tensor:
+        """Finds the update of a level.
+
+        Args:
+            view0: (B, 3 + width, h, w), the earlier picture and its features, warped.
+            view1: the later one's.
+            known: (B, 12 + features, h, w): time, mask logit and features so far, flow so far in
+                pixels of the level, both pictures as they are.
+
+        Returns:
+            (B, 4 + 1 + features, h, w) float32: change of the flow, mask logit, features.
+        """
+        x = self.entrance(torch.cat((view0, view1, known), 1))
         likeness = F.leaky_relu(self._compare(view0, view1), 0.2)
         x = self.trunk(self.merge(torch.cat((x, likeness.to(x.dtype)), 1)))
         return F.pixel_shuffle(self.lastconv(x), 2).float()

@@ -47,6 +47,8 @@ class LossWeights:
     """Share of the run after which `features` counts."""
     fade: float = 1.0
     """Share of the run over which `flow` falls linearly to 0; 0: it never falls."""
+    teacher: float = 1.0
+    """The privileged teacher's own picture; counts with `IFNetConfig.teacher` only."""
     distill: float = 0.01
     """Pull of the flows towards the teacher's; counts with `IFNetConfig.teacher` only."""
 
@@ -134,7 +136,7 @@ class TrainConfig:
     objective: Literal["deep", "paper"] = "deep"
     """The weighted losses of `LossWeights` | the paper's three Laplacian and distillation terms."""
     losses: LossWeights = field(default_factory=LossWeights)
-    """Weights of the losses; of the paper's objective only `distill` is free."""
+    """Weights of the losses; of the paper's objective only `teacher` and `distill` are free."""
     steps: int | None = None
     """Length of the run in steps; None: by `seconds` alone."""
     seconds: float | None = None

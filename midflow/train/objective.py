@@ -215,7 +215,7 @@ def _weights(losses: LossWeights, is_paper: bool) -> dict[str, float]:
         "mask": losses.mask,
         "motion": losses.motion,
         "features": losses.features,
-        "teacher": 1.0,
+        "teacher": losses.teacher,
         "distill": losses.distill,
     }
     return weights | {"laplacian": 1.0} if is_paper else weights
