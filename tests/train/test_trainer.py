@@ -345,6 +345,26 @@ def test_board_gets_scalars_and_pictures(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen["closed"]
 
 
+def test_full_disk_ends_the_events_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Board:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "_open_board", lambda folder: Board())
+    assert train(short(tmp_path, 3, tensorboard=True), Blobs()).step == 3
+    assert caplog.text.count("no further TensorBoard events: No space left on device") == 1
+
+
+def test_missing_board_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(short(tmp_path, 1, tensorboard=True), Blobs()).step == 1
+    assert "tensorboard is not installed: run pip install 'midflow[train]'" in caplog.text
+
+
 def test_caller_keeps_its_random_numbers(tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
