@@ -1,4 +1,4 @@
-"""The command line: `midflow video | images | flow | models | doctor`.
+"""The command line: `midflow video | images | flow | models | train | data | doctor`.
 
 Each command turns its arguments into options and calls the library. What takes long to import is
 imported by the command that needs it.
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import midflow
 from midflow import arguments as args
+from midflow import cli_train
 from midflow.errors import MidflowError, OptionError
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class _Commands(TyperGroup):
         except MidflowError as error:
             code = USAGE_ERROR if isinstance(error, OptionError) else ERROR
             _fail(str(error), code)
-        except KeyboardInterrupt:
-            _fail("interrupted: the unfinished file was removed", INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            _fail(str(stop) or "interrupted: the unfinished file was removed", INTERRUPTED)
 
 
 def _fail(text: str, code: int) -> None:
@@ -62,6 +63,8 @@ models = typer.Typer(
     help="List, describe, fetch and check models.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(models, name="models")
+app.add_typer(cli_train.data, name="data")
+app.command()(cli_train.train)
 
 
 @app.callback(invoke_without_command=True)
