@@ -301,10 +301,10 @@ def assert_same_run(one, other):
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_killed_run_goes_on_to_the_bit_where_it_was(clips, tmp_path, prefetch):
     more = ("--synthetic", "0.5", "--set", f"prefetch={prefetch}")
-    finish(start(*debug(clips, tmp_path / "whole", *more, steps=60)))
-    command = debug(clips, tmp_path / "killed", *more, steps=60)
+    finish(start(*debug(clips, tmp_path / "whole", *more, steps=100)))
+    command = debug(clips, tmp_path / "killed", *more, steps=100)
     step = kill_after_a_checkpoint(start(*command), tmp_path / "killed")
-    assert 0 < step < 60
+    assert 0 < step < 100
     _, errors = finish(start(*command))
     assert f"going on from step {step}" in errors
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -319,12 +319,12 @@ def test_killed_run_of_two_processes_goes_on_to_the_bit_where_it_was(clips, tmp_
     )
     more = ("--synthetic", "0.5")
     said, errors = finish(
-        start(*debug(clips, tmp_path / "whole", *more, steps=60), launcher=launcher)
+        start(*debug(clips, tmp_path / "whole", *more, steps=100), launcher=launcher)
     )
-    assert said.count("60 steps in") == 1
+    assert said.count("100 steps in") == 1
     assert errors.count("2 processes") == 1
-    command = debug(clips, tmp_path / "killed", *more, steps=60)
+    command = debug(clips, tmp_path / "killed", *more, steps=100)
     step = kill_after_a_checkpoint(start(*command, launcher=launcher), tmp_path / "killed")
-    assert 0 < step < 60
+    assert 0 < step < 100
     finish(start(*command, launcher=launcher))
     assert_same_run(tmp_path / "whole", tmp_path / "killed")

@@ -126,15 +126,17 @@ class _Seen:
 
     selection: Selection
     motions: list[Tensor]
-    sizes: set[tuple[int, int]]
+    sizes: list[tuple[int, int]]
+    """Width and height, in the order they come in."""
 
 
 def _look(frames: Iterable[tuple[Tensor, float]]) -> _Seen:
     """Goes through frames, (1, 3, H, W) in [0, 1] and their seconds."""
-    seen = _Seen(Selection(), [], set())
+    seen = _Seen(Selection(), [], [])
     previous: Tensor | None = None
     for rgb, time in frames:
-        seen.sizes.add((rgb.shape[3], rgb.shape[2]))
+        if (size := (rgb.shape[3], rgb.shape[2])) not in seen.sizes:
+            seen.sizes.append(size)
         if len(seen.sizes) > 1:
             break
         if seen.selection.take(rgb, time) is None:
@@ -153,7 +155,7 @@ def _row(name: str, seen: _Seen, rate: float, damaged: int) -> ClipReport:
     problem = _problem(frames, duplicates, damaged, cuts)
     if len(seen.sizes) > 1:
         problem = "its pictures are not of one size"
-    width, height = next(iter(seen.sizes))
+    width, height = seen.sizes[0] if seen.sizes else (0, 0)
     motion = float(found.median()) if len(found) else 0.0
     return ClipReport(name, width, height, rate, frames, cuts, duplicates, motion, problem)
 

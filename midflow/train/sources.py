@@ -22,7 +22,7 @@ from midflow.train.moments import TripletOptions
 from midflow.train.processes import Processes
 from midflow.train.rendered import Rendered, render_ahead
 from midflow.train.shots import PictureShot, Shots, spread
-from midflow.train.synthetic import Layers
+from midflow.train.synthetic import LayerOptions, Layers
 from midflow.video.image import read_image
 
 AUTO = "auto"
@@ -214,7 +214,8 @@ def _scenes(
     on_count: OnCount,
 ) -> Source:
     """Painted as they are needed on a GPU, rendered ahead into the run's folder on a CPU."""
-    layers = Layers(photographs, seed=config.seed)
+    options = LayerOptions() if config.network.has_timestep else LayerOptions(central_share=1)
+    layers = Layers(photographs, options, seed=config.seed)
     if processes.device.type != "cpu":
         return layers
     folder = config.folder / "scenes"
@@ -245,9 +246,10 @@ def _largest_crop(config: TrainConfig) -> int:
 
 
 def _label(config: TrainConfig, photographs: Sequence[Tensor]) -> str:
-    """Tells scenes of one seed and one set of photographs from others."""
+    """Tells scenes of one seed, one set of photographs and one choice of times from others."""
     digest = hashlib.sha256()
     for picture in photographs:
         digest.update(repr(tuple(picture.shape)).encode())
         digest.update(picture[:, ::64, ::64].cpu().contiguous().numpy().tobytes())
-    return f"seed {config.seed}, {len(photographs)} photographs {digest.hexdigest()[:8]}"
+    times = "any time" if config.network.has_timestep else "the middle"
+    return f"seed {config.seed}, {times}, {len(photographs)} photographs {digest.hexdigest()[:8]}"

@@ -109,8 +109,8 @@ def _train(
     if processes.is_first:
         folder.write_config(config)
         folder.trim_log(learner.state.step)
-    material = prepare(processes, learner.state)
-    held = material.held
+    with _own_random_numbers(processes.device):
+        material = prepare(processes, learner.state)
     objective = Objective(learner.network, config)
     model = processes.wrap(objective)
     supply = Supply(material.source, config, processes)
@@ -137,15 +137,15 @@ def _train(
                 progress = journal.summarise(state, over, rate)
                 if processes.is_first:
                     on_progress(progress)
-            if held and processes.is_first and state.step % config.validate_every == 0:
-                measured = validate(learner.average, held, processes.device)
+            if material.held and processes.is_first and state.step % config.validate_every == 0:
+                measured = validate(learner.average, material.held, processes.device)
                 measured_at = state.step
                 journal.write_validation(state.step, measured)
             if processes.is_first:
                 saver.save_if_due()
 
-        if held and processes.is_first and measured_at != state.step:
-            measured = validate(learner.average, held, processes.device)
+        if material.held and processes.is_first and measured_at != state.step:
+            measured = validate(learner.average, material.held, processes.device)
             journal.write_validation(state.step, measured)
         if processes.is_first:
             state.seconds = clock.seconds

@@ -83,6 +83,8 @@ def test_network_that_knows_the_middle_only_sees_the_middle_only(
     run = tmp_path / "run"
     for data in (clips, septuplets(tmp_path / "vimeo")):
         assert (times(opened(paper(run), data)) == 0.5).all()
+        short = replace(paper(run / data.name), steps=1, crop=64, batch=16)
+        assert (times(opened(short, data, synthetic=1)) == 0.5).all()
         assert len(times(opened(paper_m(run), data)).unique()) > 3
 
 
