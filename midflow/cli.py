@@ -1,4 +1,4 @@
-"""The command line: `midflow video | images | flow | eval | models | doctor`.
+"""The command line: `midflow video | images | flow | eval | models | train | data | doctor`.
 
 Each command turns its arguments into options and calls the library. What takes long to import is
 imported by the command that needs it.
@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import midflow
 from midflow import arguments as args
-from midflow import cli_models
+from midflow import cli_models, cli_train
 from midflow.errors import MidflowError, OptionError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class _Commands(TyperGroup):
         except MidflowError as error:
             code = USAGE_ERROR if isinstance(error, OptionError) else ERROR
             _fail(str(error), code)
-        except KeyboardInterrupt:
-            _fail("interrupted: the unfinished file was removed", INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            _fail(str(stop) or "interrupted: the unfinished file was removed", INTERRUPTED)
 
 
 def _fail(text: str, code: int) -> NoReturn:
@@ -58,6 +58,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_train.data, name="data")
+app.command()(cli_train.train)
 
 
 @app.callback(invoke_without_command=True)

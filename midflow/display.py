@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from midflow.download import Progress as Pulling
     from midflow.evaluate.evaluation import EvalProgress
     from midflow.progress import Progress
+    from midflow.train.journal import Progress as Training
 
+_PARTS = 1000  # of a run, for its bar
 _LINE_SECONDS = 10.0  # between lines where there is no terminal to draw a bar in
 
 
@@ -76,6 +78,22 @@ class Display:
         text = f"{progress.name}: {progress.received / 1e6:.1f} of {total} MB from {progress.url}"
         self._show(progress.received, progress.total, text)
 
+    def training(self, progress: "Training") -> None:
+        """Takes the progress of `train`; its end is always shown."""
+        from midflow.progress import format_seconds
+
+        skipped = f", {progress.skipped} steps skipped" if progress.skipped else ""
+        text = (
+            f"step {progress.step} ({progress.share:.0%}), loss {progress.loss:.4f}, "
+            f"{progress.psnr:.1f} dB, {progress.samples_per_second:.1f} samples/s, "
+            f"{format_seconds(progress.eta_seconds)} left{skipped}"
+        )
+        self._show(round(_PARTS * progress.share), _PARTS, text, is_last=progress.share >= 1)
+
+    def counted(self, what: str, done: int, total: int) -> None:
+        """Takes what is counted before a run, or by `data check`."""
+        self._show(done, total, f"{done}/{total} {what}")
+
     def pictures(self, done: int, total: int) -> None:
         """Takes the progress of `interpolate_folder`."""
         self._show(done, total, f"{done}/{total} pictures")
@@ -88,10 +106,10 @@ class Display:
         text = f"{progress.done}/{progress.total} samples{kept}{left}: {progress.sample}"
         self._show(progress.done, progress.total, text)
 
-    def _show(self, done: int, total: int | None, text: str) -> None:
+    def _show(self, done: int, total: int | None, text: str, *, is_last: bool = False) -> None:
         self._bars.update(self._task, completed=done, total=total, description=text)
         present = time.monotonic()
-        if self._bars.disable and present - self._last_line > _LINE_SECONDS:
+        if self._bars.disable and (is_last or present - self._last_line > _LINE_SECONDS):
             self._last_line = present
             self.say(text)
 
@@ -120,6 +138,11 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         _to_stdout("  ".join(cells).rstrip())
+
+
+def print_line(text: str) -> None:
+    """Prints a line to stdout."""
+    _to_stdout(text)
 
 
 def print_report(report: "Report") -> None:

@@ -1,5 +1,6 @@
 import io
 import logging
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.console import Console
 from midflow import display
 from midflow.display import Display, print_table
 from midflow.evaluate.evaluation import EvalProgress
+from midflow.train import journal as training
 from tests.test_progress import PROGRESS
 
 
@@ -52,6 +54,22 @@ def test_an_evaluation_tells_what_is_done_and_what_is_left(capsys, monkeypatch):
     assert capsys.readouterr().err.splitlines() == [
         "2/10 samples, 12.0 s left: Venus",
         "3/10 samples, 3 from an earlier run: Walking",
+    ]
+
+
+def test_training_shows_how_it_does_and_always_its_end(terminal, capsys, monkeypatch):
+    seen = training.Progress(50, 0.25, 0.1234, {}, 31.26, 1e-3, 52.34, 60.0, 180.0, 0)
+    with Display() as shown:
+        shown.counted("clips decoded", 3, 9)
+        shown.training(seen)
+    text = terminal.getvalue()
+    assert "step 50 (25%), loss 0.1234, 31.3 dB, 52.3 samples/s, 3:00 left" in text
+    monkeypatch.undo()
+    with Display() as shown:
+        shown.training(seen)
+        shown.training(replace(seen, step=200, share=1.0, eta_seconds=0.0, skipped=2))
+    assert capsys.readouterr().err.splitlines() == [
+        "step 200 (100%), loss 0.1234, 31.3 dB, 52.3 samples/s, 0.0 s left, 2 steps skipped"
     ]
 
 

@@ -83,6 +83,16 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from and is measured on."""
+
+    source: Source
+    """Of the samples."""
+    held: Sequence[Batch] = ()
+    """Triplets never trained on, of any sizes."""
+
+
 def concatenate(batches: Sequence[Batch]) -> Batch:
     """Joins batches of one crop along B; flows are filled in if one of them has flows."""
     batches = [batch for batch in batches if len(batch)]

@@ -23,7 +23,7 @@ Color = tuple[float, float, float]
 
 PANEL_WIDTH, PANEL_HEIGHT = 900, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 110, 20, 30, 26
-_TICKS = 5
+_STEPS = 5  # about so many between the numbers of an axis
 _INK: Color = (0.15, 0.15, 0.15)
 _GRID: Color = (0.88, 0.88, 0.88)
 _COLORS: tuple[Color, ...] = ((0.12, 0.37, 0.75), (0.85, 0.33, 0.1), (0.18, 0.55, 0.24))
@@ -100,12 +100,13 @@ def draw_panel(curves: Sequence[Curve]) -> Canvas:
         across = _LEFT + (x - x0) / (x1 - x0) * (right - _LEFT)
         return across, bottom - (y - y0) / (y1 - y0) * (bottom - _TOP)
 
-    for share in np.linspace(0, 1, _TICKS):
-        x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
-        column, row = (round(v) for v in place(x, y))
+    for y in round_numbers(y0, y1):
+        row = round(place(x0, y)[1])
         canvas[row, _LEFT:right] = _GRID
-        canvas[_TOP:bottom, column] = _GRID
         write_text(canvas, _number(y), _LEFT - 8 - text_width(_number(y)), row - 5, _INK)
+    for x in round_numbers(x0, x1):
+        column = round(place(x, y0)[0])
+        canvas[_TOP:bottom, column] = _GRID
         start = min(column - text_width(_number(x)) // 2, right - text_width(_number(x)))
         write_text(canvas, _number(x), start, bottom + 8, _INK)
     across = _LEFT
@@ -116,6 +117,14 @@ def draw_panel(curves: Sequence[Curve]) -> Canvas:
         write_text(canvas, curve.name, across, 10, color)
         across += text_width(curve.name) + 40
     return canvas
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Three to six multiples of 1, 2 or 5 times a power of ten, from `low` to `high`."""
+    rough = (high - low) / _STEPS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def draw_line(
@@ -155,4 +164,4 @@ def _curve(name: str, lines: Sequence[dict[str, Any]], key: str, *, is_log: bool
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:.6g}"

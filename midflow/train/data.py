@@ -212,6 +212,24 @@ def _warn_of_unused(shots: Sequence[FilmShot]) -> None:
         )
 
 
+class Repeated:
+    """The samples of the first steps of a source again and again: any network learns those.
+
+    Args:
+        source: of the samples.
+        steps: after how many the first ones come again.
+    """
+
+    def __init__(self, source: Source, steps: int) -> None:
+        self.source, self.steps = source, steps
+
+    def batch(
+        self, step: int, size: int, crop: int, *, device: torch.device, rank: int = 0
+    ) -> Batch:
+        """See `Source`."""
+        return self.source.batch(step % self.steps, size, crop, device=device, rank=rank)
+
+
 class Mixed:
     """Several sources in fixed shares of every batch.
 

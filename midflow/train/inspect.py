@@ -1,7 +1,8 @@
 """What a folder of clips holds, found out before anyone trains on it: `midflow data check`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,14 @@ from torch import Tensor
 
 from midflow.errors import VideoError
 from midflow.train.footage import Selection, list_clips
+from midflow.train.layouts import CLIPS, detect_layout, open_layout
+from midflow.train.shots import PictureShot, spread
 from midflow.video.color import to_rgb
+from midflow.video.image import read_image
 from midflow.video.reader import VideoReader
+
+MOST_SHOTS = 200
+"""Shots of a data set of pictures that are looked at."""
 
 _EVERY = 12  # frames from one measured pair of neighbours to the next
 _REDUCTION = 2  # motion is measured at half size
@@ -45,58 +52,112 @@ class ClipReport:
     """Why the clip cannot be used as it is; empty for a good one."""
 
 
+@dataclass(frozen=True)
+class FolderReport:
+    """What a folder holds."""
+
+    layout: str
+    """clips, or the name of a published layout."""
+    items: int
+    """Clips, or shots of a data set."""
+    rows: list[ClipReport]
+    """Every clip; of a data set of pictures up to `MOST_SHOTS`, evenly from all."""
+
+    @property
+    def usable(self) -> list[ClipReport]:
+        """The rows without a problem."""
+        return [row for row in self.rows if not row.problem]
+
+
 def check_folder(
     folder: Path, on_progress: Callable[[int, int], None] | None = None
-) -> list[ClipReport]:
-    """Decodes every clip in a folder and reports what training would find.
+) -> FolderReport:
+    """Decodes what a folder holds and reports what training would find.
 
     Args:
-        folder: searched with the folders in it.
+        folder: of clips, searched with the folders in it, or a data set in its published layout.
         on_progress: called with the numbers of clips looked at and to be looked at.
 
     Raises:
-        VideoError: it is no folder, or holds no clips.
+        OptionError: it has no layout known here.
+        VideoError: it is no folder.
     """
-    paths = list_clips(folder)
+    layout = detect_layout(folder)
+    if layout == CLIPS:
+        paths = list_clips(folder)
+        items = len(paths)
+        checks = [partial(check_clip, path, str(path.relative_to(folder))) for path in paths]
+    else:
+        shots = open_layout(layout, folder)
+        items = len(shots)
+        checks = [partial(check_shot, shot) for shot in spread(shots, MOST_SHOTS)]
     rows = []
-    for done, path in enumerate(paths, start=1):
-        rows.append(check_clip(path, str(path.relative_to(folder))))
+    for done, check in enumerate(checks, start=1):
+        rows.append(check())
         if on_progress is not None:
-            on_progress(done, len(paths))
-    return rows
+            on_progress(done, len(checks))
+    return FolderReport(layout, items, rows)
 
 
 def check_clip(path: Path, name: str | None = None) -> ClipReport:
     """Decodes one clip; what cannot be read is a problem in its row, not an error."""
     name = name or path.name
-    selection, motions = Selection(), list[Tensor]()
-    previous: Tensor | None = None
     try:
         with VideoReader(path) as reader:
-            for frame in reader:
-                rgb = to_rgb(frame, reader.info)
-                if selection.take(rgb, float(frame.pts)) is None:
-                    continue
-                number, is_cut = len(selection.times) - 1, selection.is_first_of_scene
-                if number % _EVERY == 1 and previous is not None and not is_cut:
-                    motions.append(estimate_motion(previous, rgb))
-                previous = rgb
-            info, damaged = reader.info, reader.damaged
+            seen = _look((to_rgb(frame, reader.info), float(frame.pts)) for frame in reader)
+            rate, damaged = float(reader.info.frame_rate), reader.damaged
     except VideoError as error:
         return ClipReport(name, problem=str(error))
-    frames = len(selection.times)
-    motion = float(torch.cat(motions).median()) if motions else 0.0
-    return ClipReport(
-        name,
-        info.width,
-        info.height,
-        float(info.frame_rate),
-        frames,
-        len(selection.cuts),
-        selection.duplicates,
-        motion,
-        _problem(frames, selection.duplicates, damaged, len(selection.cuts)),
-    )
+    return _row(name, seen, rate, damaged)
+
+
+def check_shot(shot: PictureShot) -> ClipReport:
+    """Reads the pictures of one shot, likewise; their rate is not known."""
+    try:
+        seen = _look((read_image(file)[0], float(k)) for k, file in enumerate(shot.files))
+    except VideoError as error:
+        return ClipReport(shot.name, problem=str(error))
+    return _row(shot.name, seen, 0.0, 0)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the frames of a clip show."""
+
+    selection: Selection
+    motions: list[Tensor]
+    sizes: list[tuple[int, int]]
+    """Width and height, in the order they come in."""
+
+
+def _look(frames: Iterable[tuple[Tensor, float]]) -> _Seen:
+    """Goes through frames, (1, 3, H, W) in [0, 1] and their seconds."""
+    seen = _Seen(Selection(), [], [])
+    previous: Tensor | None = None
+    for rgb, time in frames:
+        if (size := (rgb.shape[3], rgb.shape[2])) not in seen.sizes:
+            seen.sizes.append(size)
+        if len(seen.sizes) > 1:
+            break
+        if seen.selection.take(rgb, time) is None:
+            continue
+        number, is_cut = len(seen.selection.times) - 1, seen.selection.is_first_of_scene
+        if number % _EVERY == 1 and previous is not None and not is_cut:
+            seen.motions.append(estimate_motion(previous, rgb))
+        previous = rgb
+    return seen
+
+
+def _row(name: str, seen: _Seen, rate: float, damaged: int) -> ClipReport:
+    frames, cuts = len(seen.selection.times), len(seen.selection.cuts)
+    found = torch.cat(seen.motions) if seen.motions else torch.zeros(0)
+    duplicates = seen.selection.duplicates
+    problem = _problem(frames, duplicates, damaged, cuts)
+    if len(seen.sizes) > 1:
+        problem = "its pictures are not of one size"
+    width, height = seen.sizes[0] if seen.sizes else (0, 0)
+    motion = float(found.median()) if len(found) else 0.0
+    return ClipReport(name, width, height, rate, frames, cuts, duplicates, motion, problem)
 
 
 def estimate_motion(rgb0: Tensor, rgb1: Tensor) -> Tensor:

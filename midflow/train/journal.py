@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from midflow.errors import MissingExtraError
 from midflow.flow_picture import flow_to_rgb
 from midflow.train.config import TrainConfig
 from midflow.train.objective import Outcome
@@ -73,8 +75,7 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._board is not None:
-            self._board.close()
+        self._tell_board(lambda board: board.close())
 
     def add(self, outcome: Outcome, samples: int) -> None:
         """Notes one step; nothing is waited for."""
@@ -105,12 +106,7 @@ class Journal:
     def write_validation(self, step: int, measured: Validation) -> None:
         """Notes a look at the held-out triplets."""
         self._write_line({"kind": "validation", "step": step, "psnr": measured.psnr})
-        if self._board is not None:
-            flow = flow_to_rgb(measured.flow)
-            self._board.add_scalar("validation/psnr", measured.psnr, step)
-            pictures = {"truth": measured.truth, "frame": measured.frame.clamp(0, 1), "flow": flow}
-            for name, picture in pictures.items():
-                self._board.add_image(f"validation/{name}", picture, step)
+        self._tell_board(lambda board: _show_validation(board, step, measured))
 
     def _clear(self) -> None:
         self._outcomes: list[Outcome] = []
@@ -133,8 +129,6 @@ class Journal:
             logger.warning("cannot write to %s (%s): a line is lost", self.path, error.strerror)
 
     def _write_scalars(self, progress: Progress) -> None:
-        if self._board is None:
-            return
         scalars = {f"loss/{name}": value for name, value in progress.losses.items()}
         scalars |= {
             "loss": progress.loss,
@@ -142,8 +136,22 @@ class Journal:
             "rate": progress.rate,
             "samples_per_second": progress.samples_per_second,
         }
-        for name, value in scalars.items():
-            self._board.add_scalar(f"train/{name}", value, progress.step)
+
+        def write(board: Any) -> None:
+            for name, value in scalars.items():
+                board.add_scalar(f"train/{name}", value, progress.step)
+
+        self._tell_board(write)
+
+    def _tell_board(self, tell: Callable[[Any], None]) -> None:
+        """Without TensorBoard does nothing; a full disk ends the events, not the run."""
+        if self._board is None:
+            return
+        try:
+            tell(self._board)
+        except OSError as error:
+            logger.warning("no further TensorBoard events: %s", error.strerror or error)
+            self._board = None
 
 
 def _open_board(folder: Path) -> Any:
@@ -151,8 +159,18 @@ def _open_board(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        missing = MissingExtraError("tensorboard", "train")
+        logger.warning("no TensorBoard events: %s, or set tensorboard to false", missing)
         return None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _show_validation(board: Any, step: int, measured: Validation) -> None:
+    flow = flow_to_rgb(measured.flow)
+    board.add_scalar("validation/psnr", measured.psnr, step)
+    pictures = {"truth": measured.truth, "frame": measured.frame.clamp(0, 1), "flow": flow}
+    for name, picture in pictures.items():
+        board.add_image(f"validation/{name}", picture, step)
 
 
 def _finite_mean(values: list[Tensor]) -> float:

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from midflow.errors import OptionError, VideoError
+from midflow.train.footage import CLIP_SUFFIXES
 from midflow.train.moments import Moments, TripletOptions, find_moments
 from midflow.train.shots import PictureShot
 from midflow.video.image import IMAGE_SUFFIXES, natural_sort
 
 SPLITS = ("train", "test")
 LEVELS = ("easy", "medium", "hard", "extreme")
+CLIPS = "clips"
+"""The layout of folders of video files."""
 X4K_SPAN = 32  # frames at 1000 a second; the paper trains with at most this distance
 
 _SHOWN = 6  # entries of a wrong folder that a message lists
@@ -120,7 +123,7 @@ def triplet_folders(folder: Path) -> list[PictureShot]:
     return _triplets_in(folder, folder, "triplets: <any folder>/ with three pictures in each", "")
 
 
-LAYOUTS: dict[str, Callable[[Path], list[PictureShot]]] = {
+LAYOUTS: dict[str, Callable[..., list[PictureShot]]] = {
     "vimeo_triplet": vimeo_triplet,
     "vimeo_septuplet": vimeo_septuplet,
     "x4k1000fps": x4k1000fps,
@@ -129,17 +132,50 @@ LAYOUTS: dict[str, Callable[[Path], list[PictureShot]]] = {
     "triplets": triplet_folders,
 }
 """The layouts by name."""
+_HAS_SPLIT = ("vimeo_triplet", "vimeo_septuplet", "x4k1000fps", "atd12k")
+_MARKS = {
+    "vimeo_triplet": ("tri_trainlist.txt", "tri_testlist.txt"),
+    "vimeo_septuplet": ("sep_trainlist.txt", "sep_testlist.txt"),
+    "x4k1000fps": ("train/*/*/0000.png", "test/*/*/0000.png"),
+    "atd12k": ("train_10k", "test_2k_540p", "test_2k_original"),
+    "snu_film": ("test-hard.txt", "eval_modes/test-hard.txt"),
+}
+"""Files and folders that tell a layout."""
 
 
-def open_layout(name: str, folder: Path) -> list[PictureShot]:
+def detect_layout(folder: Path) -> str:
+    """The layout of a folder: one of `LAYOUTS`, or "clips" where there are video files.
+
+    Raises:
+        OptionError: it has none of them.
+        VideoError: it is no folder.
+    """
+    for name, marks in _MARKS.items():
+        if any(next(folder.glob(mark), None) for mark in marks):
+            return name
+    if any(path.suffix.lower() in CLIP_SUFFIXES for path in folder.rglob("*")):
+        return CLIPS
+    known = ", ".join(f"{name} ({marks[0]})" for name, marks in _MARKS.items())
+    layout = f"clips ({', '.join(CLIP_SUFFIXES)}), {known} or triplets (three pictures a folder)"
+    if any(len(_pictures(place)) == 3 for place in _sorted_folders((folder, *folder.rglob("*")))):
+        return "triplets"
+    raise _wrong(folder, layout)
+
+
+def open_layout(name: str, folder: Path, split: str = "train") -> list[PictureShot]:
     """The shots of a data set by the name of its layout.
+
+    Args:
+        name: one of `LAYOUTS`.
+        folder: of the data set.
+        split: "train" or "test", where the layout has both.
 
     Raises:
         OptionError: the name is unknown, or the folder has another layout.
     """
     if name not in LAYOUTS:
         raise OptionError(f"layout must be one of {', '.join(LAYOUTS)}, got {name!r}")
-    return LAYOUTS[name](folder)
+    return LAYOUTS[name](folder, split) if name in _HAS_SPLIT else LAYOUTS[name](folder)
 
 
 def _vimeo(folder: Path, title: str, list_name: str, length: int) -> list[PictureShot]:
@@ -161,10 +197,11 @@ def _vimeo(folder: Path, title: str, list_name: str, length: int) -> list[Pictur
 def _triplets_in(root: Path, folder: Path, layout: str, prefix: str) -> list[PictureShot]:
     moments = _even_moments(3)
     shots = []
-    for place in _sorted_folders(root.rglob("*")):
+    for place in _sorted_folders((root, *root.rglob("*"))):
         files = tuple(file for file in _pictures(place) if file.name.startswith(prefix))
         if len(files) == 3:
-            shots.append(PictureShot(str(place.relative_to(root)), files, moments))
+            name = place.name if place == root else str(place.relative_to(root))
+            shots.append(PictureShot(name, files, moments))
     return _checked(shots, folder, layout)
 
 

@@ -22,7 +22,8 @@ class TripletOptions:
     """Longest time between the inputs; neighbours but one are always allowed. Motion is hardly ever
     straight for longer."""
     central_share: float = 0.6
-    """Share of the samples at the middle, timestep 0.5; the others take any frame between."""
+    """Share of the samples at the middle, timestep 0.5; the others take any frame between. With 1,
+    shots without such a triplet are left out."""
     min_change: float = 2.0
     """Levels of 255 by which the most changed twentieth of a shot (in tiles of 16 x 16 pixels) must
     differ between the inputs; triplets below are near-static and left out. 0 keeps them."""
@@ -52,12 +53,22 @@ class Moments:
 
     def __post_init__(self) -> None:
         spans = self.indices[:, 2] - self.indices[:, 0]
-        central = np.abs(self.timesteps - 0.5) < _CENTRAL
+        central = _is_central(self.timesteps)
         object.__setattr__(self, "_any", _cumulative(spans, np.ones(len(self), bool)))
         object.__setattr__(self, "_central", _cumulative(spans, central))
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def central_rows(self) -> list[int]:
+        """The triplets at timestep 0.5."""
+        rows: list[int] = np.flatnonzero(_is_central(self.timesteps)).tolist()
+        return rows
+
+    def suit(self, options: TripletOptions) -> bool:
+        """Whether there is a triplet, at the middle where all must be there."""
+        return len(self._central if options.central_share == 1 else self._any) > 0
 
     def draw(self, is_central: bool, number: float) -> int:
         """A row for a random number in [0, 1); any row where none is central."""
@@ -98,6 +109,11 @@ def _pairs(
         for k in range(i + 2, min(i + options.max_span, run.stop - 1) + 1):
             if k == i + 2 or times[k] - times[i] <= options.max_seconds + _SLACK:
                 yield i, k
+
+
+def _is_central(timesteps: NDArray[np.float32]) -> NDArray[np.bool_]:
+    central: NDArray[np.bool_] = np.abs(timesteps - 0.5) < _CENTRAL
+    return central
 
 
 def _changed(small0: NDArray[np.uint8], small1: NDArray[np.uint8]) -> float:

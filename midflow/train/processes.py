@@ -55,6 +55,11 @@ class Processes:
         return number.item()
 
 
+def is_first() -> bool:
+    """Whether this is the first of the processes torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
     """Joins the processes torchrun started, on GPUs if they are there, or stands alone.

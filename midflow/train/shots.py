@@ -1,12 +1,13 @@
 """Batches out of shots: pieces of film, in memory or as picture files, with their triplets."""
 
 import functools
+import logging
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +22,20 @@ from midflow.train.footage import TILE, Footage
 from midflow.train.moments import Moments, TripletOptions, find_moments
 from midflow.video.image import read_image
 
+logger = logging.getLogger(__name__)
+
 _PNG_MAGIC, _PNG_HEAD = b"\x89PNG\r\n\x1a\n", struct.Struct(">8sI4sII")
 _PLACES = 4  # windows tried for one in which something moves
 _PICK, _CHANGE = 11, 12  # random streams: what is shown, how it is changed
+
+
+T = TypeVar("T")
+
+
+def spread(values: Sequence[T], count: int) -> list[T]:
+    """Up to `count` of them, evenly from all."""
+    count = min(count, len(values))
+    return [values[(2 * k + 1) * len(values) // (2 * count)] for k in range(count)]
 
 
 class Window(NamedTuple):
@@ -147,14 +159,14 @@ class Shots:
         augmentation: Augmentation | None = None,
         workers: int = 0,
     ) -> None:
-        self.shots = [shot for shot in shots if len(shot.moments)]
+        self.options = options or TripletOptions()
+        self.shots = [shot for shot in shots if shot.moments.suit(self.options)]
         if not self.shots:
             raise OptionError(
                 f"none of {len(shots)} clips has three frames of one scene with motion in them: "
                 "give other clips, or lower min_change"
             )
         self.seed = seed
-        self.options = options or TripletOptions()
         self.augmentation = augmentation or Augmentation()
         self._pool = ThreadPoolExecutor(workers) if workers else None
         self._fitting: dict[int, list[Shot]] = {}
@@ -227,6 +239,13 @@ class Shots:
                 raise OptionError(
                     f"the crop of {crop} pixels does not fit into any clip: the largest is "
                     f"{largest.name} with {largest.size[1]}x{largest.size[0]}; take a smaller crop"
+                )
+            if len(fitting) < len(self.shots):
+                logger.warning(
+                    "%d of %d clips are smaller than the crop of %d pixels and left out",
+                    len(self.shots) - len(fitting),
+                    len(self.shots),
+                    crop,
                 )
             self._fitting[crop] = fitting
         return self._fitting[crop]

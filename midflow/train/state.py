@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -74,19 +74,26 @@ class RunFolder:
         """Holds the folder; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            OptionError: another run holds it.
+            OptionError: another run holds it, or it cannot be written to.
         """
-        with (self.path / "lock").open("a+") as file:
+        with self._open_lock() as file:
             if not _try_lock(file):
                 file.seek(0)
                 raise OptionError(
                     f"{self.path} belongs to a run in progress (process {file.read().strip()}): "
                     "wait for it, stop it, or give another folder"
                 )
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with suppress(OSError):  # a full disk; the number is for people only
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
             yield
+
+    def _open_lock(self) -> IO[str]:
+        try:
+            return (self.path / "lock").open("a+")
+        except OSError as error:
+            raise OptionError(f"{self.path} cannot be written to: {error.strerror}") from error
 
     def read(self, config: TrainConfig) -> dict[str, Any] | None:
         """The checkpoint, checked against the configuration; None where there is none.

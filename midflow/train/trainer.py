@@ -20,19 +20,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from midflow.errors import CheckpointError, MidflowError
 from midflow.nets.saving import save_model
-from midflow.train.batch import Batch, Source
+from midflow.train.batch import Batch, Material, Source
 from midflow.train.config import LearningRate, TrainConfig
 from midflow.train.journal import Journal, Progress
 from midflow.train.learner import Learner
 from midflow.train.objective import Objective, Outcome, frozen_encoder
 from midflow.train.processes import Processes, joined
-from midflow.train.state import RunFolder
+from midflow.train.state import RunFolder, State
 from midflow.train.supply import Supply
 from midflow.train.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[Progress], None]
+Prepare = Callable[[Processes, State], Material]
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,33 @@ def train(
         CheckpointError: the folder holds another run, or the end could not be written.
         MidflowError: too many steps in a row were not finite.
     """
+    return train_on(config, lambda processes, state: Material(source, held), on_progress)
+
+
+def train_on(
+    config: TrainConfig, prepare: Prepare, on_progress: OnProgress | None = None
+) -> TrainResult:
+    """The same with samples that take long to make ready, or lie in the folder of the run.
+
+    Args:
+        config: of the run.
+        prepare: makes them ready once the folder is this run's and its checkpoint is known to fit;
+            called in every process.
+        on_progress: see `train`.
+
+    Raises:
+        OptionError, CheckpointError, MidflowError: see `train`; and what `prepare` raises.
+    """
     with joined(config.device) as processes, _own_random_numbers(processes.device):
         folder = RunFolder(config.folder)
         with folder.lock() if processes.is_first else nullcontext():
-            return _train(config, source, on_progress or (lambda _: None), held, processes, folder)
+            return _train(config, prepare, on_progress or (lambda _: None), processes, folder)
 
 
 def _train(
     config: TrainConfig,
-    source: Source,
+    prepare: Prepare,
     on_progress: OnProgress,
-    held: Sequence[Batch],
     processes: Processes,
     folder: RunFolder,
 ) -> TrainResult:
@@ -92,9 +109,11 @@ def _train(
     if processes.is_first:
         folder.write_config(config)
         folder.trim_log(learner.state.step)
+    with _own_random_numbers(processes.device):
+        material = prepare(processes, learner.state)
     objective = Objective(learner.network, config)
     model = processes.wrap(objective)
-    supply = Supply(source, config, processes)
+    supply = Supply(material.source, config, processes)
     clock = _Clock(learner.state.seconds)
     saver = _Saver(config, folder, learner, clock)
     measured: Validation | None = None
@@ -118,15 +137,15 @@ def _train(
                 progress = journal.summarise(state, over, rate)
                 if processes.is_first:
                     on_progress(progress)
-            if held and processes.is_first and state.step % config.validate_every == 0:
-                measured = validate(learner.average, held, processes.device)
+            if material.held and processes.is_first and state.step % config.validate_every == 0:
+                measured = validate(learner.average, material.held, processes.device)
                 measured_at = state.step
                 journal.write_validation(state.step, measured)
             if processes.is_first:
                 saver.save_if_due()
 
-        if held and processes.is_first and measured_at != state.step:
-            measured = validate(learner.average, held, processes.device)
+        if material.held and processes.is_first and measured_at != state.step:
+            measured = validate(learner.average, material.held, processes.device)
             journal.write_validation(state.step, measured)
         if processes.is_first:
             state.seconds = clock.seconds

@@ -14,6 +14,7 @@ from midflow.train.curves import (
     draw_curves,
     draw_line,
     draw_panel,
+    round_numbers,
     write_text,
 )
 from midflow.video.image import read_image
@@ -49,6 +50,20 @@ def test_rising_curve_rises_on_the_panel() -> None:
 def test_constant_curve_and_single_points_are_drawn_without_complaint() -> None:
     panel = draw_panel([Curve("a", ((0.0, 0.0), (1.0, 0.0))), Curve("b", ((1.0, 0.0),))])
     assert math.isfinite(panel.sum())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 40, [0, 10, 20, 30, 40]),
+        (5, 40, [10, 20, 30, 40]),
+        (-0.8, -0.6, [-0.8, -0.75, -0.7, -0.65, -0.6]),
+        (19.7, 22.4, [20, 21, 22]),
+        (0, 228_300, [0, 50_000, 100_000, 150_000, 200_000]),
+    ],
+)
+def test_axes_have_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert round_numbers(low, high) == pytest.approx(expected)
 
 
 def test_line_joins_its_ends() -> None:

@@ -12,7 +12,7 @@ from midflow.train.data import FolderOptions, Mixed, VideoFolder
 from midflow.train.footage import decode, decode_to
 from midflow.train.inspect import check_clip, check_folder, estimate_motion
 from midflow.train.moments import TripletOptions, find_moments
-from tests.train.footage import moving_clip, moving_picture, same, write_clip
+from tests.train.footage import moving_clip, moving_picture, same, write_clip, write_picture
 
 CPU = torch.device("cpu")
 
@@ -236,6 +236,26 @@ def test_shares_must_make_sense() -> None:
         Mixed([(Constant(0), -1.0), (Constant(1), 2.0)])
 
 
+def test_clips_smaller_than_the_crop_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    moving_clip(tmp_path / "a.mp4")
+    moving_clip(tmp_path / "b.mp4", size=(48, 48))
+    source = VideoFolder(tmp_path)
+    for step in range(2):
+        source.batch(step, 2, 64, device=CPU)
+    assert caplog.text.count("1 of 2 clips are smaller than the crop of 64 pixels") == 1
+
+
+def test_without_triplets_at_the_middle_a_clip_is_left_out_where_all_must_be_there(
+    tmp_path: Path,
+) -> None:
+    uneven = write_clip(tmp_path / "held.mp4", [moving_picture(k) for k in (0, 1, 1, 3)])
+    assert len(VideoFolder([uneven])) == 1
+    with pytest.raises(OptionError, match="none of 1 clips"):
+        VideoFolder([uneven], triplets=TripletOptions(central_share=1))
+
+
 def test_random_streams_do_not_meet() -> None:
     keys = [(s, k, r, p) for s in range(4) for k in range(4) for r in range(4) for p in range(4)]
     first = {int(torch.randint(2**60, (), generator=random_stream(*key))) for key in keys}
@@ -252,7 +272,9 @@ def test_the_report_counts_cuts_repetitions_and_motion(folder: Path) -> None:
     pictures += [255 - moving_picture(k, scene=2) for k in range(4)]
     write_clip(folder / "mixed.mp4", pictures)
     (folder / "broken.mp4").write_bytes(b"not a video")
-    rows = {row.name: row for row in check_folder(folder)}
+    report = check_folder(folder)
+    rows = {row.name: row for row in report.rows}
+    assert (report.layout, report.items, len(report.usable)) == ("clips", 4, 3)
     assert sorted(rows) == ["a.mp4", "broken.mp4", "mixed.mp4", "more/b.mp4"]
     assert (rows["mixed.mp4"].cuts, rows["mixed.mp4"].duplicates) == (1, 1)
     assert rows["mixed.mp4"].frames == 7
@@ -260,6 +282,20 @@ def test_the_report_counts_cuts_repetitions_and_motion(folder: Path) -> None:
     assert rows["a.mp4"].motion == pytest.approx(2, abs=0.3)
     assert not rows["a.mp4"].problem
     assert "broken.mp4" in rows["broken.mp4"].problem
+
+
+def test_data_sets_of_pictures_are_looked_at_as_well(tmp_path: Path) -> None:
+    for name, sizes in (("good", (64, 64, 64)), ("uneven", (64, 64, 48)), ("torn", (64, 64, 64))):
+        for k, side in enumerate(sizes):
+            write_picture(tmp_path / name / f"{k}.png", k, (side, side))
+    (tmp_path / "torn" / "1.png").write_bytes(b"not a picture")
+    report = check_folder(tmp_path)
+    assert (report.layout, report.items) == ("triplets", 3)
+    good, torn, uneven = report.rows
+    assert (good.name, good.width, good.frames, good.frame_rate) == ("good", 64, 3, 0)
+    assert good.motion == pytest.approx(2, abs=0.3)
+    assert "cannot be read as a picture" in torn.problem
+    assert uneven.problem == "its pictures are not of one size"
 
 
 def test_a_clip_of_two_frames_is_reported_as_too_short(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import torch
 from midflow.errors import OptionError, VideoError
 from midflow.train.augment import UNCHANGED
 from midflow.train.layouts import (
+    CLIPS,
     LAYOUTS,
     atd12k,
+    detect_layout,
     listed_triplets,
     open_layout,
     snu_film,
@@ -108,6 +110,30 @@ def test_a_wrong_folder_is_told_which_layout_was_expected(name: str, tmp_path: P
         open_layout(name, tmp_path)
     with pytest.raises(VideoError, match="cannot be read as a folder"):
         open_layout(name, tmp_path / "nowhere")
+
+
+def test_a_layout_is_told_from_what_is_there(tmp_path: Path) -> None:
+    vimeo(tmp_path / "a", 3, "tri_trainlist.txt")
+    vimeo(tmp_path / "b", 7, "sep_testlist.txt")
+    write_picture(tmp_path / "c" / "train" / "002" / "occ008.320" / "0000.png", 0)
+    write_picture(tmp_path / "d" / "train_10k" / "one" / "frame1.png", 0)
+    (tmp_path / "e" / "eval_modes").mkdir(parents=True)
+    (tmp_path / "e" / "eval_modes" / "test-hard.txt").write_text("")
+    for k in range(3):
+        write_picture(tmp_path / "f" / "deep" / "one" / f"{k}.png", k)
+        write_picture(tmp_path / "g" / f"{k}.png", k)
+    (tmp_path / "h" / "deep").mkdir(parents=True)
+    (tmp_path / "h" / "deep" / "a.MP4").write_text("")
+    found = [detect_layout(tmp_path / name) for name in "abcdefgh"]
+    assert found == [*LAYOUTS, "triplets", CLIPS]
+    assert len(open_layout("triplets", tmp_path / "g")) == 1
+
+
+def test_the_test_part_is_opened_where_a_layout_has_one(tmp_path: Path) -> None:
+    vimeo(tmp_path, 7, "sep_testlist.txt")
+    assert len(open_layout("vimeo_septuplet", tmp_path, "test")) == 2
+    with pytest.raises(OptionError, match=r"sep_trainlist\.txt"):
+        open_layout("vimeo_septuplet", tmp_path)
 
 
 def test_an_unknown_layout_or_split_is_refused(tmp_path: Path) -> None:

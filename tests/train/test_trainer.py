@@ -14,12 +14,20 @@ import torch
 import midflow
 from midflow.errors import CheckpointError, MidflowError, OptionError
 from midflow.train import journal
-from midflow.train.batch import Batch
+from midflow.train.batch import Batch, Material
 from midflow.train.config import LearningRate, LossWeights, Stage, TrainConfig
 from midflow.train.learner import Learner, build_network, parameter_groups, update_average
+from midflow.train.processes import Processes
 from midflow.train.recipes import debug, paper
-from midflow.train.state import RunFolder, read_log
-from midflow.train.trainer import flow_fading, learning_rate, run_share, train, warmup_share
+from midflow.train.state import RunFolder, State, read_log
+from midflow.train.trainer import (
+    flow_fading,
+    learning_rate,
+    run_share,
+    train,
+    train_on,
+    warmup_share,
+)
 from tests.train.blobs import Blobs
 
 CPU = torch.device("cpu")
@@ -347,12 +355,42 @@ def test_board_gets_scalars_and_pictures(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen["closed"]
 
 
+def test_full_disk_ends_the_events_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Board:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "_open_board", lambda folder: Board())
+    assert train(short(tmp_path, 3, tensorboard=True), Blobs()).step == 3
+    assert caplog.text.count("no further TensorBoard events: No space left on device") == 1
+
+
+def test_missing_board_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(short(tmp_path, 1, tensorboard=True), Blobs()).step == 1
+    assert "tensorboard is not installed: run pip install 'midflow[train]'" in caplog.text
+
+
 def test_caller_keeps_its_random_numbers(tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     train(short(tmp_path, 1), Blobs())
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_making_samples_ready_leaves_the_random_numbers_of_the_run(tmp_path: Path) -> None:
+    def prepare(processes: Processes, state: State) -> Material:
+        torch.rand(3)
+        return Material(Blobs())
+
+    train_on(short(tmp_path / "a", 1), prepare)
+    train(short(tmp_path / "b", 1), Blobs())
+    assert_same(content(tmp_path / "a"), content(tmp_path / "b"))
 
 
 def test_log_survives_a_line_cut_short(tmp_path: Path) -> None:
