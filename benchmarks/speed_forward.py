@@ -23,9 +23,7 @@ from midflow.padding import Padding
 
 
 def network(name: str) -> IFNet:
-    """The bundled model; other releases with random weights, whose values cost nothing."""
-    if name == "midflow-1":
-        return midflow.load_model()
+    """A release with random weights: values cost nothing."""
     torch.manual_seed(0)
     return IFNet(RELEASES[name].config).eval()
 
@@ -65,7 +63,7 @@ def measure(name: str, height: int, width: int, rounds: int) -> dict[str, float 
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="*", default=["4.25", "midflow-1"])
+    parser.add_argument("--model", nargs="*", default=["4.25"])
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)

@@ -33,7 +33,7 @@ Quiet = Annotated[Flag, _option("Print errors only.", "--quiet", "-q")]
 Json = Annotated[Flag, _option("Print JSON, and no progress.", "--json")]
 Overwrite = Annotated[Flag, _option("Replace existing files.", "--overwrite")]
 
-Model = Annotated[Text, _option("Release, or path of weights; default: midflow-1, bundled.")]
+Model = Annotated[Text, _option("Release, or path of weights; default: midflow-2, bundled.")]
 Device = Annotated[Text, _option("auto, cpu, cuda, cuda:N or mps; default: auto.")]
 Precision = Annotated[Text, _option("float32, bfloat16 or float16; default: float32.")]
 FlowScale = Annotated[

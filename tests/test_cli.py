@@ -304,7 +304,7 @@ def test_the_program_itself_runs_with_the_bundled_model(clip, tmp_path):
     said, errors = process.communicate(timeout=120)
 
     assert process.returncode == 0, errors
-    assert json.loads(said)["model"] == "midflow-1"
+    assert json.loads(said)["model"] == "midflow-2"
     assert len(decoded(tmp_path / "out.mp4")) == 12
     sound = [data for _, data in packets(clip, 1)]
     assert [data for _, data in packets(tmp_path / "out.mp4", 1)] == sound
@@ -374,7 +374,7 @@ def test_flow_is_drawn(pictures):
 def test_models_are_listed():
     listed = call("models", "list")
     assert listed.exit_code == 0
-    line = next(text for text in listed.stdout.splitlines() if text.startswith("midflow-1"))
+    line = next(text for text in listed.stdout.splitlines() if text.startswith("midflow-2"))
     assert "bundled" in line
 
 
@@ -389,7 +389,7 @@ def test_models_are_verified(monkeypatch, tmp_path):
     monkeypatch.setenv("MIDFLOW_HOME", str(tmp_path))
     result = call("models", "verify")
     assert result.exit_code == 0
-    assert result.stdout.startswith("midflow-1: good, ")
+    assert result.stdout.startswith("midflow-2: good, ")
     assert_one_line(call("models", "verify", "4.25"), 1, "are not on this machine")
 
 

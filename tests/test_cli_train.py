@@ -149,7 +149,7 @@ def test_one_bad_clip_among_good_ones_is_a_warning(clips, tmp_path):
         (["--synthetic", "2"], 2, "synthetic must be a share"),
         (["--device", "abacus"], 2, "device must be auto"),
         (["--init", "5.0"], 1, "no model is called '5.0'"),
-        (["--init", "midflow-1"], 1, "midflow-1 holds another network (channels = "),
+        (["--init", "midflow-2"], 1, "midflow-2 holds another network (channels = "),
         (["--report", "elsewhere"], 2, "give it without DATA and --out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -60,16 +60,16 @@ def test_the_chosen_device_comes_with_its_reason(report: Report) -> None:
 
 
 def test_the_bundled_model_loads(report: Report) -> None:
-    finding = _finding(report.section("Models").findings, "midflow-1")
+    finding = _finding(report.section("Models").findings, "midflow-2")
     assert finding.is_good
-    assert finding.value == "bundled, loads, 2.8 M parameters"
+    assert finding.value == "bundled, loads, 0.7 M parameters"
 
 
 def test_a_bundled_model_that_does_not_load_makes_the_machine_unhealthy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail() -> None:
-        raise CheckpointError("midflow-1.safetensors is damaged")
+        raise CheckpointError("midflow-2.safetensors is damaged")
 
     monkeypatch.setattr(doctor, "load_model", fail)
     finding = next(iter(doctor._models()))

@@ -14,7 +14,7 @@ JOB = VideoJob(
     height=48,
     source_rate=Fraction(24000, 1001),
     frame_rate=Fraction(60),
-    model="midflow-1",
+    model="midflow-2",
     device="cpu",
     device_reason="no GPU",
     backend="torch",
@@ -42,7 +42,7 @@ def test_progress_reads_as_a_line():
 def test_a_job_says_what_runs_where_and_why():
     assert str(JOB) == (
         "in.mp4 -> out.mp4, 64x48, 23.976 -> 60 frames/s\n"
-        "model midflow-1, float32, torch on cpu (no GPU); libx264 yuv420p"
+        "model midflow-2, float32, torch on cpu (no GPU); libx264 yuv420p"
     )
 
 

@@ -1,8 +1,8 @@
 """Runs interpolators over a dataset and scores what they paint.
 
-methods = {"midflow-1": Interpolator(load_model()), **installed_baselines()}
+methods = {"midflow-2": Interpolator(load_model()), **installed_baselines()}
 evaluation = evaluate(methods, open_benchmark("middlebury", folder))
-evaluation.mean("midflow-1", "ie")
+evaluation.mean("midflow-2", "ie")
 """
 
 import time

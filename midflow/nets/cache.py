@@ -16,7 +16,7 @@ from pathlib import Path
 
 from midflow.errors import CheckpointError
 
-BUNDLED = "midflow-1"
+BUNDLED = "midflow-2"
 """The model in the package, loaded by default."""
 
 HASHES = "hashes.json"

@@ -98,8 +98,8 @@ class IFNetConfig:
         return frames + self.first_inputs + 1 + self.features + 4
 
 
-# The class is complete without these; they name what the project itself builds.
-DEFAULT_CONFIG = IFNetConfig(
+# The class is complete without these.
+HALF_CONFIG = IFNetConfig(
     channels=(128, 96, 64, 48),
     scales=(16, 8, 4, 2),
     depths=(8, 8, 8, 6),
@@ -110,6 +110,7 @@ DEFAULT_CONFIG = IFNetConfig(
     features=8,
     resolution=2,
 )
+"""The layout of 4.25 at half resolution; the weights of midflow 0.1 had it."""
 RIFE_CONFIG = IFNetConfig(
     channels=(240, 150, 90),
     scales=(4, 2, 1),
@@ -119,3 +120,4 @@ RIFE_CONFIG = IFNetConfig(
     has_timestep=False,
     refine=True,
 )
+"""RIFE as in the paper, without the teacher."""

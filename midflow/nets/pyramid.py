@@ -79,6 +79,10 @@ class PyramidConfig:
         return False
 
 
+DEFAULT_CONFIG = PyramidConfig()
+"""The network that comes with midflow."""
+
+
 class Estimate(NamedTuple):
     """What is known after one level, at that level's size."""
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from midflow.errors import OptionError
-from midflow.nets.config import DEFAULT_CONFIG, IFNetConfig
+from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
-from midflow.nets.pyramid import PyramidConfig, PyramidNet
+from midflow.nets.pyramid import DEFAULT_CONFIG, PyramidConfig, PyramidNet
 from midflow.train.losses import LAPLACIAN_LEVELS
 
 LAPLACIAN_UNIT = 2**LAPLACIAN_LEVELS
@@ -167,6 +167,8 @@ class TrainConfig:
     """Of the convolutions; flows, warps and losses are float32 under either."""
     channels_last: bool = True
     """Memory format of weights and pictures."""
+    guide: bool = False
+    """Give samples without known flows those of OpenCV's DIS search, see `guide`; for a CPU."""
     compile: bool = False
     """Run the network through torch.compile."""
     device: str = "auto"

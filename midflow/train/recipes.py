@@ -12,8 +12,8 @@ import torch
 from midflow.errors import OptionError
 from midflow.nets.cache import BUNDLED
 from midflow.nets.checkpoint import load_model
-from midflow.nets.config import DEFAULT_CONFIG, RIFE_CONFIG, IFNetConfig
-from midflow.nets.pyramid import PyramidConfig
+from midflow.nets.config import RIFE_CONFIG, IFNetConfig
+from midflow.nets.pyramid import DEFAULT_CONFIG, PyramidConfig
 from midflow.train.config import LearningRate, LossWeights, Stage, TrainConfig
 
 # 95 % of Vimeo90K's 51,313 training triplets in batches of 64, 300 times (the paper's code).
@@ -87,14 +87,14 @@ def default_gpu(folder: Path) -> TrainConfig:
     return TrainConfig(
         folder,
         network=DEFAULT_CONFIG,
-        losses=LossWeights(features=0.05),
+        losses=LossWeights(flow=0.03, flow_exponent=1.0, fade=0.8),
         seconds=2400,
         crop=256,
         batch=64,
         stages=(Stage(0.75, 384, 32),),
-        rate=LearningRate(peak=3e-4, warmup_steps=500),
+        rate=LearningRate(peak=8e-4, kernels=1e-2, floor=1e-5, warmup_steps=300),
+        optimizer="muon",
         precision="bfloat16",
-        compile=True,
         log_every=100,
     )
 
@@ -107,13 +107,14 @@ def default_cpu(folder: Path) -> TrainConfig:
     """
     return TrainConfig(
         folder,
-        network=PyramidConfig(),
+        network=DEFAULT_CONFIG,
         losses=LossWeights(flow=0.03, flow_exponent=1.0, fade=0.8),
         seconds=7200,
         crop=128,
         batch=16,
         rate=LearningRate(peak=8e-4, kernels=5e-3, floor=1e-5, warmup_steps=150),
         optimizer="muon",
+        guide=True,
         precision="bfloat16" if _has_bfloat16() else "float32",
         device="cpu",
         log_every=25,
@@ -132,7 +133,7 @@ def finetune(folder: Path, init: str = BUNDLED) -> TrainConfig:
         CheckpointError, UnknownModelError: they cannot be loaded.
     """
     network = load_model(init).config
-    if not isinstance(network, IFNetConfig):
+    if not isinstance(network, IFNetConfig | PyramidConfig):
         raise OptionError(
             f"fine-tuning needs a network of the 4.x family or midflow's own, {init} is older"
         )

@@ -16,6 +16,7 @@ from midflow.train.batch import Batch, Material, Source
 from midflow.train.config import TrainConfig
 from midflow.train.data import FolderOptions, Mixed, Repeated, VideoFolder
 from midflow.train.footage import CLIP_SUFFIXES, list_clips
+from midflow.train.guide import Guided
 from midflow.train.held import held_triplets
 from midflow.train.layouts import CLIPS, LAYOUTS, detect_layout, listed_triplets, open_layout
 from midflow.train.moments import TripletOptions
@@ -28,7 +29,7 @@ from midflow.video.image import read_image
 AUTO = "auto"
 DEBUG_REPEAT = 5
 """Steps after which the samples of the debug recipe repeat: those between two lines of its log."""
-SYNTHETIC_SHARE = 0.45  # what midflow-1 was trained with
+SYNTHETIC_SHARE = 0.45  # as in the runs that made the bundled weights
 SCENES_BYTES = 10**9
 """Most bytes of scenes rendered ahead: 4,360 of them at a crop of 128."""
 PAPER_AUGMENTATION = Augmentation(scale=0, jitter=0, ramp=0, noise=0)
@@ -87,6 +88,7 @@ def open_material(
         OptionError: a folder has no layout known here, no clip can be used, held-out clips are
             among those to learn from, or scenes of another run lie in the run's folder.
         VideoError: clips or pictures cannot be read, or scenes not be written.
+        MissingExtraError: the run wants a guide and OpenCV is not installed.
     """
     clips, pictures = find_data(options)
     held: list[Batch] = []
@@ -103,6 +105,8 @@ def open_material(
     share = synthetic_share(config, options)
     if options.repeat:
         real = Repeated(real, options.repeat)
+    if config.guide:
+        real = Guided(real)
     if share == 0:
         return Material(real, held)
     photographs = [picture for source in sources for picture in _photographs(source)]

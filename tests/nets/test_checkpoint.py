@@ -13,8 +13,8 @@ import torch
 from midflow.errors import CheckpointError, UnknownModelError
 from midflow.nets import cache
 from midflow.nets.checkpoint import describe, load_model
-from midflow.nets.config import DEFAULT_CONFIG
 from midflow.nets.layout import expected_shapes
+from midflow.nets.pyramid import DEFAULT_CONFIG
 from midflow.nets.releases import RELEASES
 from midflow.nets.saving import save_model
 from tests import parity
@@ -288,10 +288,10 @@ def test_the_bundled_model_is_the_default(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="install midflow again"):
         load_model()
     state = {key: torch.full(s, 0.01) for key, s in expected_shapes(DEFAULT_CONFIG).items()}
-    safetensors.torch.save_file(state, tmp_path / "midflow-1.safetensors")
-    for source in (None, "midflow-1", "default"):
+    safetensors.torch.save_file(state, tmp_path / "midflow-2.safetensors")
+    for source in (None, "midflow-2", "default"):
         model = load_model(source)
-        assert (model.config, model.release) == (DEFAULT_CONFIG, "midflow-1")
+        assert (model.config, model.release) == (DEFAULT_CONFIG, "midflow-2")
 
 
 def test_a_network_is_described(tmp_path):

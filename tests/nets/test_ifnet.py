@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import midflow
 from midflow.errors import OptionError
-from midflow.nets.config import DEFAULT_CONFIG, IFNetConfig
+from midflow.nets.config import HALF_CONFIG, IFNetConfig
 from midflow.nets.ifnet import IFNet
 from midflow.nets.plain import plain_forward
 from midflow.nets.releases import RELEASES
@@ -44,14 +43,18 @@ def test_fast_forward_is_the_plain_one(release: str, flow_scale: float) -> None:
 
 
 @pytest.mark.parametrize("flow_scale", [0.5, 1.0, 4.0])
-def test_fast_forward_is_the_plain_one_for_the_bundled_model(flow_scale: float) -> None:
-    net = midflow.load_model()
+def test_fast_forward_is_the_plain_one_at_half_resolution(flow_scale: float) -> None:
+    torch.manual_seed(0)
+    net = IFNet(HALF_CONFIG).eval()
+    for name, weight in net.named_parameters():
+        if ".lastconv." in name:
+            torch.nn.init.normal_(weight, std=0.2)
     img0, img1 = frames()
     with torch.inference_mode():
         fast = net(img0, img1, 0.7, flow_scale=flow_scale)
         plain = plain_forward(net, img0, img1, 0.7, flow_scale)
     assert (fast.frame - plain.frame).abs().max() <= FAST_AGAINST_PLAIN
-    assert net.config == DEFAULT_CONFIG
+    assert plain.flow.abs().max() > 2  # pixels
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,7 +139,7 @@ def test_contradicting_values_are_named(change: dict, message: str) -> None:
 
 def test_training_gradients_reach_every_weight_of_the_blocks() -> None:
     config = replace(
-        DEFAULT_CONFIG,
+        HALF_CONFIG,
         channels=(8, 8, 8, 8),
         depths=(1, 1, 1, 1),
         encoder_width=4,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from midflow.errors import CheckpointError
-from midflow.nets.config import DEFAULT_CONFIG, RIFE_CONFIG, IFNetConfig
+from midflow.nets.config import HALF_CONFIG, RIFE_CONFIG, IFNetConfig
 from midflow.nets.layout import (
     build_network,
     count_parameters,
@@ -17,6 +17,7 @@ from midflow.nets.layout import (
     shapes_of,
     split_parts,
 )
+from midflow.nets.pyramid import DEFAULT_CONFIG, PyramidConfig
 from midflow.nets.releases import RELEASES
 from tests import parity
 from tests.nets import tiny
@@ -48,8 +49,9 @@ def test_2r_looks_like_rife_until_told():
     assert settle(infer_config(shapes), told) == told != RIFE_CONFIG
 
 
-def test_midflow_default_is_read_off_its_shapes():
-    assert infer_config(expected_shapes(DEFAULT_CONFIG)) == DEFAULT_CONFIG
+def test_midflows_own_networks_are_read_off_their_shapes():
+    for config in (DEFAULT_CONFIG, PyramidConfig(channels=20, depth=3, radius=2), HALF_CONFIG):
+        assert infer_config(expected_shapes(config)) == config
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from midflow.errors import UnknownModelError
 from midflow.nets.cache import BUNDLED
-from midflow.nets.config import DEFAULT_CONFIG
+from midflow.nets.pyramid import DEFAULT_CONFIG
 from midflow.nets.releases import (
     RELEASES,
     available_models,
@@ -76,7 +76,7 @@ def test_unknown_names_bring_the_nearest(name, suggestion):
 
 
 def test_a_name_like_no_other_brings_the_whole_list():
-    with pytest.raises(UnknownModelError, match=r"known: midflow-1, rife.*4.26.heavy"):
+    with pytest.raises(UnknownModelError, match=r"known: midflow-2, rife.*4.26.heavy"):
         find_release("xyzzy")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from midflow.errors import OptionError
+from midflow.nets.config import HALF_CONFIG
 from midflow.train.config import (
     LearningRate,
     LossWeights,
@@ -29,8 +30,10 @@ RUN = TrainConfig(Path("run"), steps=10)
         ({"stages": (Stage(0.5, 100, 4),)}, "crop must be a multiple"),
         ({"precision": "float16"}, r"one of \('float32', 'bfloat16'\), got 'float16'"),
         ({"objective": "other"}, "deep or paper"),
-        ({"objective": "paper"}, "needs network.teacher"),
-        ({"network": replace(RUN.network, teacher=True)}, "full resolution and carries no"),
+        ({"objective": "paper"}, "needs a network of the RIFE layout"),
+        ({"objective": "paper", "network": HALF_CONFIG}, "needs network.teacher"),
+        ({"optimizer": "sgd"}, "adamw or muon, got 'sgd'"),
+        ({"network": replace(HALF_CONFIG, teacher=True)}, "full resolution and carries no"),
         ({"ema": 1.0}, r"ema must lie in \[0, 1\)"),
         ({"log_every": 0}, "log_every must be at least 1"),
         ({"clip": -1.0}, "clip must be at least 0"),
@@ -43,7 +46,7 @@ def test_value_out_of_range_is_an_error(change: dict[str, object], message: str)
 
 
 def test_feature_loss_needs_an_encoder() -> None:
-    bare = replace(RUN.network, encoder="none", encoder_width=0, encoder_planes=0, resolution=1)
+    bare = replace(HALF_CONFIG, encoder="none", encoder_width=0, encoder_planes=0, resolution=1)
     with pytest.raises(OptionError, match="network with an encoder"):
         replace(RUN, network=bare, losses=LossWeights(features=1.0))
 
@@ -55,6 +58,8 @@ def test_weights_rates_and_stages_are_checked() -> None:
         LossWeights(fade=2)
     with pytest.raises(OptionError, match="floor <= peak"):
         LearningRate(peak=1e-4, floor=1e-3)
+    with pytest.raises(OptionError, match="kernels must lie in"):
+        LearningRate(kernels=0.0)
     with pytest.raises(OptionError, match="hold lie in"):
         LearningRate(hold=1.5)
     with pytest.raises(OptionError, match="cosine or linear"):

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from midflow.errors import OptionError
 from midflow.nets.pyramid import PyramidConfig
 from midflow.train.batch import Batch
 from midflow.train.config import LearningRate, LossWeights, TrainConfig
@@ -87,10 +86,3 @@ def test_feature_loss_sees_the_pyramid_encoder(tmp_path: Path) -> None:
     seen = []
     train(config, Blobs(), on_progress=lambda p: seen.append(p.losses))
     assert all(parts["features"] > 0 for parts in seen)
-
-
-def test_the_papers_objective_needs_the_papers_layout(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="needs a network of the RIFE layout"):
-        pyramid(tmp_path, objective="paper")
-    with pytest.raises(OptionError, match="adamw or muon, got 'sgd'"):
-        pyramid(tmp_path, optimizer="sgd")

@@ -99,8 +99,8 @@ def test_length_takes_the_place_of_the_recipes() -> None:
 
 def test_recipe_is_chosen_by_the_device_and_the_weights() -> None:
     assert configure(None, RUN, {"device": "cpu"}) == default_cpu(RUN)
-    tuned = configure(None, RUN, {}, "midflow-1")
-    assert (tuned.init, tuned.steps) == ("midflow-1", 5000)
+    tuned = configure(None, RUN, {}, "midflow-2")
+    assert (tuned.init, tuned.steps) == ("midflow-2", 5000)
     chosen, _ = choose_device()
     assert (configure(None, RUN, {}).device == "cpu") == (chosen.type != "cuda")
     assert configure("debug", RUN, {}, "a.pkl").init == "a.pkl"

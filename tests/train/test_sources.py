@@ -114,7 +114,7 @@ def test_any_time_reaches_the_paper_network_on_septuplets(
 def test_paper_recipes_and_fine_tuning_learn_from_real_pictures_alone(
     clips: Path, tmp_path: Path
 ) -> None:
-    config = replace(debug(tmp_path / "run"), init="midflow-1")
+    config = replace(debug(tmp_path / "run"), init="midflow-2")
     for run in (config, paper(tmp_path / "run")):
         assert isinstance(opened(run, clips).source, VideoFolder)
     assert opened(paper(tmp_path / "run"), clips).source.augmentation.scale == 0
