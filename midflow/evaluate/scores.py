@@ -98,8 +98,8 @@ def _build_lpips() -> Score:
         raise MissingExtraError("lpips", "lpips") from error
     except RuntimeError as error:  # torchvision's own check
         raise MidflowError(
-            f"lpips needs a torchvision built for torch {torch.__version__}: {error}; for CPU "
-            "builds run pip install torchvision --index-url https://download.pytorch.org/whl/cpu"
+            f"lpips needs a torchvision built for torch {torch.__version__}: {error}; install the "
+            "torchvision that belongs to it from where torch came from"
         ) from error
     try:
         network = lpips.LPIPS(net="alex", verbose=False).eval()
