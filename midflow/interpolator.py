@@ -20,7 +20,7 @@ from midflow.errors import OptionError
 from midflow.nets.config import FLOW_SCALES, IFNetConfig
 from midflow.nets.legacy import LegacyConfig
 from midflow.nets.prediction import Encoded, Prediction
-from midflow.nets.pyramid import PyramidConfig
+from midflow.nets.pyramid_config import PyramidConfig
 from midflow.padding import Padding
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from midflow.nets.legacy import (
     build_legacy,
     legacy_config_from,
 )
-from midflow.nets.pyramid import PyramidConfig, PyramidNet
+from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_config import PyramidConfig
 
 NetConfig = IFNetConfig | LegacyConfig | PyramidConfig
 Network = IFNet | LegacyFusionNet | LegacyTwinNet | PyramidNet
@@ -127,17 +128,25 @@ def split_parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _infer_pyramid(shapes: Shapes) -> PyramidConfig:
-    channels = _shape(shapes, "block.merge.0.weight")[0]
-    compared = _shape(shapes, "block.merge.0.weight")[1] - channels // 2
-    layers = {found[1] for key in shapes if (found := re.match(r"block\.trunk\.(\d+)\.", key))}
-    return PyramidConfig(
-        channels=channels,
-        depth=len(layers),
+    merged = _shape(shapes, "block.merge.0.weight")
+    compared = merged[1] - merged[0] // 2
+    config = PyramidConfig(
+        channels=merged[0],
+        depth=_count_layers(shapes, "block.trunk"),
         width=_shape(shapes, "encode.cnn2.weight")[0],
         features=_shape(shapes, "block.lastconv.weight")[1] // 4 - 5,
         matched=_shape(shapes, "block.matcher.weight")[0],
         radius=(isqrt(max(compared, 0)) - 1) // 2,
     )
+    if "detail.entrance.0.weight" not in shapes:
+        return replace(config, detail=0)
+    channels = _shape(shapes, "detail.entrance.0.weight")[0]
+    return replace(config, detail=channels, detail_depth=_count_layers(shapes, "detail.trunk"))
+
+
+def _count_layers(shapes: Shapes, name: str) -> int:
+    pattern = re.compile(rf"{re.escape(name)}\.(\d+)\.")
+    return len({found[1] for key in shapes if (found := pattern.match(key))})
 
 
 def _infer_ifnet(shapes: Shapes) -> IFNetConfig:

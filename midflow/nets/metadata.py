@@ -9,7 +9,7 @@ from midflow.errors import CheckpointError, OptionError
 from midflow.nets.config import IFNetConfig
 from midflow.nets.layout import UNSEEN, NetConfig
 from midflow.nets.legacy import LegacyConfig
-from midflow.nets.pyramid import PyramidConfig
+from midflow.nets.pyramid_config import PyramidConfig
 
 KEY = "midflow"  # one entry, as safetensors writes several in no fixed order
 _NETWORKS: dict[str, type[NetConfig]] = {

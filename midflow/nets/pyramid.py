@@ -9,11 +9,11 @@ blend weight, then warps and blends. Three things differ from the releases:
   et al., CVPR 2023).
 * A block is told how alike the warped features are under small displacements (`correlation`), and
   sees the pictures as they are beside the warped ones, so that what stands still is found.
-* The finest level works at half resolution; flow and mask are enlarged once at the end.
+* The finest level works at half resolution. Flow and mask are enlarged once, and a narrow block
+  that sees every pixel of both frames corrects them at edges, lettering and thin lines.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,66 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midflow.errors import OptionError
-from midflow.nets.correlation import correlation
-from midflow.nets.layers import ResConv, conv
 from midflow.nets.prediction import Encoded, Level, Prediction
+from midflow.nets.pyramid_blocks import Block, Detail, Encoder
+from midflow.nets.pyramid_config import PyramidConfig
 from midflow.nets.warp import resize, warp
-
-_NORM_FLOOR = 1e-2  # features shorter than this count as nothing to compare
-
-
-@dataclass(frozen=True)
-class PyramidConfig:
-    """Architecture of a PyramidNet.
-
-    Raises:
-        OptionError: where the values contradict each other.
-    """
-
-    channels: int = 96
-    """Channels in the trunk of the block."""
-    depth: int = 6
-    """Residual convolutions in the trunk."""
-    width: int = 24
-    """Channels of the frame encoder."""
-    features: int = 8
-    """Feature planes carried from level to level."""
-    matched: int = 24
-    """Planes that are compared."""
-    radius: int = 3
-    """Largest displacement on either side, in pixels of half the level's size."""
-    scales: tuple[int, ...] = (16, 8, 4, 2)
-    """The levels work at 1 / scale of the frame; each half of the one before."""
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "depth", "width", "features", "matched", "radius"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
-        halved = tuple(self.scales[0] // 2**k for k in range(len(self.scales)))
-        if not self.scales or self.scales != halved or self.scales[-1] < 2:
-            raise OptionError(
-                f"scales must be powers of two, each half of the one before, down to 2 or more, "
-                f"got {self.scales}"
-            )
-
-    @property
-    def pad_multiple(self) -> int:
-        """Frame sides must be multiples of this (at flow_scale 1 or more)."""
-        return 4 * max(self.scales)
-
-    @property
-    def has_timestep(self) -> bool:
-        """True: any time is reached directly."""
-        return True
-
-    @property
-    def has_ensemble(self) -> bool:
-        """False: the carried features have no swapped form."""
-        return False
-
-
-DEFAULT_CONFIG = PyramidConfig()
-"""The network that comes with midflow."""
 
 
 class Estimate(NamedTuple):
@@ -101,8 +45,9 @@ class PyramidNet(nn.Module):
         super().__init__()
         self.config = config
         self.release: str | None = None
-        self.encode = _Encoder(config.width)
-        self.block = _Block(config)
+        self.encode = Encoder(config.width)
+        self.block = Block(config)
+        self.detail = Detail(config) if config.detail else None
 
     def encode_frame(self, image: Tensor) -> Encoded:
         """Computes what depends on one frame only: each level's picture and features.
@@ -142,22 +87,19 @@ class PyramidNet(nn.Module):
             )
         for estimate in self._run(enc0, enc1, t):
             last = estimate
-        return self.render(enc0, enc1, self.full_size(*last, enc0.image))
+        return self.render(enc0, enc1, self._full_size(enc0, enc1, t, *last))
 
     def estimates(
         self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor = 0.5
-    ) -> list[Estimate]:
-        """Flow and mask after each level, coarse to fine: for training."""
-        found = self._run(*self._prepare(frame0, frame1, timestep))
-        return [
-            Estimate(flow, logit, scale)
-            for (flow, logit), scale in zip(found, self.config.scales, strict=True)
+    ) -> tuple[list[Estimate], Level]:
+        """Flow and mask after each level, coarse to fine, and at the size of the frame."""
+        enc0, enc1, t = self._prepare(frame0, frame1, timestep)
+        found = list(self._run(enc0, enc1, t))
+        estimates = [
+            Estimate(flow, carried[:, :1], scale)
+            for (flow, carried), scale in zip(found, self.config.scales, strict=True)
         ]
-
-    def full_size(self, flow: Tensor, logit: Tensor, image: Tensor) -> Level:
-        """Brings flow (B, 4, h, w) and logit (B, 1, h, w) of a level to the size of the frame."""
-        factor = image.shape[-1] / flow.shape[-1]
-        return Level(resize(flow, factor) * factor, resize(logit, factor))
+        return estimates, self._full_size(enc0, enc1, t, *found[-1])
 
     def render(self, enc0: Encoded, enc1: Encoded, level: Level) -> Prediction:
         """Warps and mixes both frames along `level`."""
@@ -176,7 +118,7 @@ class PyramidNet(nn.Module):
         return levels[::-1]
 
     def _run(self, enc0: Encoded, enc1: Encoded, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields flow and mask logit, level by level, at the level's size."""
+        """Yields flow, then mask logit and carried features, level by level, at its size."""
         flow: Tensor | None = None
         for view0, view1 in zip(enc0.features, enc1.features, strict=True):
             batch, _, height, width = view0.shape
@@ -190,7 +132,24 @@ class PyramidNet(nn.Module):
             known = t.expand(batch, 1, height, width), carried, flow, *still
             out = self.block(view0, view1, torch.cat(known, 1))
             flow, carried = flow + out[:, :4], out[:, 4:]
-            yield flow, carried[:, :1]
+            yield flow, carried
+
+    def _full_size(
+        self, enc0: Encoded, enc1: Encoded, t: Tensor, flow: Tensor, carried: Tensor
+    ) -> Level:
+        """Brings what the last level found to the size of the frame, and corrects it there."""
+        img0, img1 = enc0.image, enc1.image
+        factor = img0.shape[-1] / flow.shape[-1]
+        full = Level(resize(flow, factor) * factor, resize(carried[:, :1], factor))
+        if self.detail is None:
+            return full
+        half = factor / 2  # from the last level to half of the frame
+        known = resize(carried, half), resize(flow, half) * half
+        time = t.expand(-1, 1, *known[0].shape[-2:])
+        warped = warp(img0, full.flow[:, :2]), warp(img1, full.flow[:, 2:])
+        pictures = (F.pixel_unshuffle(x, 2) for x in (*warped, img0, img1))
+        out = self.detail(torch.cat((*pictures, time, *known), 1))
+        return Level(full.flow + out[:, :4], full.logit + out[:, 4:])
 
     def _prepare(
         self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor
@@ -203,58 +162,6 @@ class PyramidNet(nn.Module):
         )
         batch = max(len(t), len(enc0.image))
         return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)
-
-
-class _Encoder(nn.Module):
-    """(B, 3, H, W) -> (B, width, H / 2, W / 2)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.cnn0 = conv(3, width, 2)
-        self.cnn1 = conv(width, width)
-        self.cnn2 = nn.Conv2d(width, width, 3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cnn2(self.cnn1(self.cnn0(x)))  # type: ignore[no-any-return]
-
-
-class _Block(nn.Module):
-    """Warped views of both frames at one level -> update of flow, mask and carried features."""
-
-    def __init__(self, config: PyramidConfig) -> None:
-        super().__init__()
-        view, channels = 3 + config.width, config.channels
-        self.radius = config.radius
-        known = 1 + 1 + config.features + 4 + 2 * 3
-        self.entrance = conv(2 * view + known, channels // 2, 2)
-        self.matcher = nn.Conv2d(view, config.matched, 3, 2, 1)
-        self.merge = conv(channels // 2 + (2 * config.radius + 1) ** 2, channels, 2)
-        self.trunk = nn.Sequential(*(ResConv(channels) for _ in range(config.depth)))
-        self.lastconv = nn.ConvTranspose2d(channels, 4 * (5 + config.features), 4, 2, 1)
-
-    def forward(self, view0: Tensor, view1: Tensor, known: Tensor) -> Tensor:
-        """Finds the update of a level.
-
-        Args:
-            view0: (B, 3 + width, h, w), the earlier picture and its features, warped.
-            view1: the later one's.
-            known: (B, 12 + features, h, w): time, mask logit and features so far, flow so far in
-                pixels of the level, both pictures as they are.
-
-        Returns:
-            (B, 4 + 1 + features, h, w) float32: change of the flow, mask logit, features.
-        """
-        x = self.entrance(torch.cat((view0, view1, known), 1))
-        likeness = F.leaky_relu(self._compare(view0, view1), 0.2)
-        x = self.trunk(self.merge(torch.cat((x, likeness.to(x.dtype)), 1)))
-        return F.pixel_shuffle(self.lastconv(x), 2).float()
-
-    def _compare(self, view0: Tensor, view1: Tensor) -> Tensor:
-        """Cosines of the features, (B, (2 radius + 1)^2, h / 2, w / 2)."""
-        unit = self.matcher(torch.cat((view0, view1))).float()
-        unit = F.normalize(unit - unit.mean(1, keepdim=True), dim=1, eps=_NORM_FLOOR)
-        unit0, unit1 = unit.chunk(2)
-        return correlation(unit0, unit1, self.radius)
 
 
 def _reduce(image: Tensor, factor: float) -> Tensor:

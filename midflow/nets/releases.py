@@ -17,7 +17,7 @@ from midflow.nets.cache import BUNDLED, find_weights
 from midflow.nets.config import FLOW_SCALES, RIFE_CONFIG, IFNetConfig
 from midflow.nets.layout import NetConfig, Shapes, count_parameters, expected_shapes
 from midflow.nets.legacy import LegacyConfig
-from midflow.nets.pyramid import DEFAULT_CONFIG
+from midflow.nets.pyramid_config import DEFAULT_CONFIG
 
 ALIASES = {"4.26.large": "4.26.heavy", "default": BUNDLED}
 """Other names for the same release."""

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from midflow.errors import OptionError
 from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
-from midflow.nets.pyramid import DEFAULT_CONFIG, PyramidConfig, PyramidNet
+from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_config import DEFAULT_CONFIG, PyramidConfig
 from midflow.train.losses import LAPLACIAN_LEVELS
 
 LAPLACIAN_UNIT = 2**LAPLACIAN_LEVELS

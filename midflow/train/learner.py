@@ -12,7 +12,8 @@ from midflow.errors import CheckpointError
 from midflow.nets.checkpoint import load_model
 from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
-from midflow.nets.pyramid import PyramidConfig, PyramidNet
+from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_config import PyramidConfig
 from midflow.train.config import TrainableNet, TrainConfig
 from midflow.train.optimizer import Muon, is_hidden_kernel
 from midflow.train.state import State

@@ -37,8 +37,7 @@ def pyramid_losses(
     """
     with autocast:
         enc0, enc1 = encode_pair(net, batch)
-        estimates = net.estimates(enc0, enc1, batch.timestep)
-    full = net.full_size(estimates[-1].flow, estimates[-1].logit, batch.img0)
+        estimates, full = net.estimates(enc0, enc1, batch.timestep)
     frame = net.render(enc0, enc1, full).frame
     losses = {}
     if weights.charbonnier:
@@ -85,9 +84,10 @@ def _motion_losses(
     if weights.flow:
         flows, knowns = _pyramid(batch.flow, estimates), _pyramid(known, estimates)
         terms = [
-            flow_loss(estimate.flow * estimate.scale, flow, known, weights.flow_exponent)
-            for estimate, flow, known in zip(estimates, flows, knowns, strict=True)
+            flow_loss(estimate.flow * estimate.scale, flow, seen, weights.flow_exponent)
+            for estimate, flow, seen in zip(estimates, flows, knowns, strict=True)
         ]
+        terms.append(flow_loss(full.flow, batch.flow, known, weights.flow_exponent))
         losses["flow"] = decayed_sum(terms, weights.level_decay)
     if weights.mask:
         losses["mask"] = mask_loss(full.logit, batch.visible, batch.has_flow)

@@ -13,7 +13,7 @@ from midflow.errors import OptionError
 from midflow.nets.cache import BUNDLED
 from midflow.nets.checkpoint import load_model
 from midflow.nets.config import RIFE_CONFIG, IFNetConfig
-from midflow.nets.pyramid import DEFAULT_CONFIG, PyramidConfig
+from midflow.nets.pyramid_config import DEFAULT_CONFIG, PyramidConfig
 from midflow.train.config import LearningRate, LossWeights, Stage, TrainConfig
 
 # 95 % of Vimeo90K's 51,313 training triplets in batches of 64, 300 times (the paper's code).

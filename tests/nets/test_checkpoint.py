@@ -14,7 +14,7 @@ from midflow.errors import CheckpointError, UnknownModelError
 from midflow.nets import cache
 from midflow.nets.checkpoint import describe, load_model
 from midflow.nets.layout import expected_shapes
-from midflow.nets.pyramid import DEFAULT_CONFIG
+from midflow.nets.pyramid_config import DEFAULT_CONFIG
 from midflow.nets.releases import RELEASES
 from midflow.nets.saving import save_model
 from tests import parity

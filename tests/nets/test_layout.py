@@ -17,7 +17,7 @@ from midflow.nets.layout import (
     shapes_of,
     split_parts,
 )
-from midflow.nets.pyramid import DEFAULT_CONFIG, PyramidConfig
+from midflow.nets.pyramid_config import DEFAULT_CONFIG, PyramidConfig
 from midflow.nets.releases import RELEASES
 from tests import parity
 from tests.nets import tiny

@@ -1,6 +1,6 @@
 """midflow's own network: what its forward pass promises, and the way to a file and back."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,15 @@ import midflow
 from midflow.errors import OptionError
 from midflow.nets.layout import infer_config
 from midflow.nets.prediction import Encoded
-from midflow.nets.pyramid import PyramidConfig, PyramidNet
+from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_config import PyramidConfig
 from midflow.nets.warp import warp
 
-TINY = PyramidConfig(channels=16, depth=1, width=8, features=2, matched=8, radius=2, scales=(4, 2))
+TINY = PyramidConfig(
+    channels=16, depth=1, width=8, features=2, matched=8, radius=2, detail=8, detail_depth=1,
+    scales=(4, 2),
+)  # fmt: skip
+BARE = replace(TINY, detail=0, detail_depth=4)
 
 
 def tiny(config: PyramidConfig = TINY) -> PyramidNet:
@@ -23,6 +28,8 @@ def tiny(config: PyramidConfig = TINY) -> PyramidNet:
     torch.manual_seed(1)
     net = PyramidNet(config).eval()
     torch.nn.init.normal_(net.block.lastconv.weight, std=0.1)
+    if net.detail is not None:
+        torch.nn.init.normal_(net.detail.lastconv.weight, std=0.1)
     return net
 
 
@@ -71,18 +78,17 @@ def test_every_flow_scale_gives_a_frame_of_the_same_size(flow_scale: float) -> N
 
 @torch.no_grad()
 def test_coarser_search_is_that_of_the_reduced_frames() -> None:
-    net, (img0, img1) = tiny(), frames()
-    coarse = net.estimates(F.avg_pool2d(img0, 2), F.avg_pool2d(img1, 2))[-1]
-    expected = net.full_size(coarse.flow, coarse.logit, img0).flow
+    net, (img0, img1) = tiny(BARE), frames()
+    levels, _ = net.estimates(F.avg_pool2d(img0, 2), F.avg_pool2d(img1, 2))
+    expected = 4 * F.interpolate(levels[-1].flow, scale_factor=4, mode="bilinear")
     assert torch.equal(net(img0, img1, flow_scale=0.5).flow, expected)
 
 
 def test_levels_end_with_what_is_rendered() -> None:
     net, (img0, img1) = tiny(), frames()
-    estimates = net.estimates(img0, img1, 0.5)
+    estimates, last = net.estimates(img0, img1, 0.5)
     assert [e.scale for e in estimates] == [4, 2]
     assert [tuple(e.flow.shape[-2:]) for e in estimates] == [(16, 24), (32, 48)]
-    last = net.full_size(estimates[-1].flow, estimates[-1].logit, img0)
     rendered = net.render(Encoded(img0), Encoded(img1), last)
     assert torch.equal(rendered.frame, net(img0, img1, 0.5).frame)
 
@@ -93,14 +99,29 @@ def test_more_levels_need_no_more_weights() -> None:
     PyramidNet(deeper).load_state_dict(tiny().state_dict())
 
 
-def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
-    net, (img0, img1) = tiny(), frames()
+@torch.no_grad()
+def test_last_block_sees_single_pixels() -> None:
+    """A dot of one pixel changes the flow at full size, and is lost at half."""
+    img0, img1 = frames()
+    dotted = img0.clone()
+    dotted[..., 20:22, 40:42] += torch.tensor([[0.1, -0.1], [-0.1, 0.1]])  # of mean 0
+    for config, is_seen in ((TINY, True), (BARE, False)):
+        net = tiny(config)
+        with_dot = net.encode_frame(img0)._replace(image=dotted)
+        changed = net(with_dot, net.encode_frame(img1)).flow - net(img0, img1).flow
+        assert (changed.abs().max() > 1e-4) == is_seen
+
+
+@pytest.mark.parametrize("config", [TINY, BARE], ids=["with detail", "without"])
+def test_weights_go_to_a_file_and_back(tmp_path: Path, config: PyramidConfig) -> None:
+    net, (img0, img1) = tiny(config), frames()
     loaded = midflow.load_model(midflow.save_model(net, tmp_path / "net.safetensors"))
-    assert loaded.config == TINY
+    assert loaded.config == config
     with torch.no_grad():
         assert torch.equal(loaded(img0, img1).frame, net(img0, img1).frame)
-    shapes = infer_config(net.state_dict())
-    assert asdict(shapes) | {"scales": TINY.scales} == asdict(TINY)
+    inferred = infer_config(net.state_dict())
+    ours = {"scales": TINY.scales}
+    assert asdict(inferred) | ours == asdict(config)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +131,7 @@ def test_weights_go_to_a_file_and_back(tmp_path: Path) -> None:
         ({"scales": (4, 2, 1)}, "down to 2 or more"),
         ({"scales": ()}, "powers of two"),
         ({"radius": 0}, "radius must be at least 1, got 0"),
+        ({"detail": 8, "detail_depth": 0}, "detail_depth at least 1"),
     ],
 )
 def test_wrong_shapes_are_refused(values: dict[str, object], message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from midflow.errors import UnknownModelError
 from midflow.nets.cache import BUNDLED
-from midflow.nets.pyramid import DEFAULT_CONFIG
+from midflow.nets.pyramid_config import DEFAULT_CONFIG
 from midflow.nets.releases import (
     RELEASES,
     available_models,

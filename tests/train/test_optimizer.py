@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from midflow.nets.pyramid import PyramidConfig
+from midflow.nets.pyramid_config import PyramidConfig
 from midflow.train.learner import build_network, build_optimizers
 from midflow.train.optimizer import Muon, orthogonalised
 from midflow.train.recipes import debug
@@ -12,7 +12,10 @@ from midflow.train.trainer import train
 from tests.train.blobs import Blobs
 from tests.train.test_trainer import KilledAt, KilledError, assert_same, content, short
 
-TINY = PyramidConfig(channels=16, depth=1, width=8, features=2, matched=8, radius=1, scales=(4, 2))
+TINY = PyramidConfig(
+    channels=16, depth=1, width=8, features=2, matched=8, radius=1, detail=8, detail_depth=1,
+    scales=(4, 2),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8), (16, 16)])
@@ -63,6 +66,8 @@ def test_kernels_inside_go_to_muon_and_all_else_to_adamw(tmp_path: Path) -> None
         "block.matcher.weight",
         "block.merge.0.weight",
         "block.trunk.0.conv.weight",
+        "detail.entrance.0.weight",
+        "detail.trunk.0.conv.weight",
         "encode.cnn1.0.weight",
         "encode.cnn2.weight",
     }

@@ -7,7 +7,7 @@ import pytest
 import midflow
 from midflow.errors import OptionError
 from midflow.nets.config import RIFE_CONFIG
-from midflow.nets.pyramid import DEFAULT_CONFIG
+from midflow.nets.pyramid_config import DEFAULT_CONFIG
 from midflow.nets.releases import RELEASES
 from midflow.train import recipes
 from midflow.train.recipes import RECIPES, default_cpu, default_gpu, finetune, paper, paper_m
