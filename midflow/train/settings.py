@@ -69,7 +69,7 @@ def changed(config: T, values: Mapping[str, Any], prefix: str = "") -> T:
                 f"there is no field {prefix}{first}: choose one of "
                 + ", ".join(prefix + known for known in hints)
             )
-        is_group = is_dataclass(hints[first])
+        is_group = is_dataclass(getattr(config, first))
         if is_group != bool(rest):
             told = f"has fields of its own: say {prefix}{first}.NAME=VALUE"
             raise OptionError(f"{prefix}{first} {told if is_group else 'has no fields'}")

@@ -1,27 +1,31 @@
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 
 from midflow.device import choose_device
 from midflow.errors import OptionError
 from midflow.train.config import Stage, TrainConfig
-from midflow.train.recipes import debug, default_cpu
+from midflow.train.recipes import debug, default_cpu, paper
 from midflow.train.settings import changed, configure, parse_settings
 
 RUN = Path("run")
+Recipe = Callable[[Path], TrainConfig]
 
 
-def names(kind: type, prefix: str = "") -> list[str]:
+def names(config: object, prefix: str = "") -> list[str]:
     """Every field by its dotted name."""
-    hints = get_type_hints(kind)
     found = []
-    for field in fields(kind):
-        hint = hints[field.name]
-        is_group = is_dataclass(hint)
-        found += names(hint, f"{field.name}.") if is_group else [prefix + field.name]
+    for field in fields(config):
+        value = getattr(config, field.name)
+        is_group = is_dataclass(value)
+        found += names(value, f"{field.name}.") if is_group else [prefix + field.name]
     return found
+
+
+def settable(config: TrainConfig) -> list[str]:
+    return sorted(set(names(config)) - {"folder", "init"})
 
 
 @pytest.mark.parametrize(
@@ -48,13 +52,15 @@ def test_setting_reaches_its_field_as_the_type_it_has(setting: str, value: objec
     assert type(config) is type(value)
 
 
-@pytest.mark.parametrize("name", sorted(set(names(TrainConfig)) - {"folder", "init"}))
-def test_every_field_can_be_set_to_what_it_is(name: str) -> None:
-    value: object = default_cpu(RUN)
-    for part in name.split("."):
-        value = getattr(value, part)
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    assert changed(default_cpu(RUN), {name: text}) == default_cpu(RUN)
+@pytest.mark.parametrize("recipe", [default_cpu, paper])
+def test_every_field_can_be_set_to_what_it_is(recipe: Recipe) -> None:
+    config = recipe(RUN)
+    for name in settable(config):
+        value: object = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert changed(config, {name: text}) == config, name
 
 
 def test_values_that_only_fit_together_are_set_together() -> None:
@@ -65,7 +71,7 @@ def test_values_that_only_fit_together_are_set_together() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("rate.peek=1", r"there is no field rate.peek: choose one of rate.peak, rate.floor"),
+        ("rate.peek=1", r"there is no field rate.peek: choose one of rate.peak, rate.kernels"),
         ("speed=1", r"there is no field speed: choose one of folder, network"),
         ("rate=1", r"rate has fields of its own: say rate.NAME=VALUE"),
         ("crop.side=64", "crop has no fields"),
@@ -111,4 +117,5 @@ def test_recipe_is_chosen_by_the_device_and_the_weights() -> None:
 def test_every_field_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
     told = {word for line in text.splitlines() for word in line.split("`")[1::2]}
-    assert set(names(TrainConfig)) - {"folder", "init"} <= told
+    for config in (default_cpu(RUN), paper(RUN)):
+        assert set(settable(config)) <= told
