@@ -134,7 +134,7 @@ def _infer_pyramid(shapes: Shapes) -> PyramidConfig:
         channels=merged[0],
         depth=_count_layers(shapes, "block.trunk"),
         width=_shape(shapes, "encode.cnn2.weight")[0],
-        features=_shape(shapes, "block.lastconv.weight")[1] // 4 - 5,
+        features=_shape(shapes, "block.lastconv.weight")[1] // 4 - 6,
         matched=_shape(shapes, "block.matcher.weight")[0],
         radius=(isqrt(max(compared, 0)) - 1) // 2,
     )

@@ -8,7 +8,8 @@ blend weight, then warps and blends. Three things differ from the releases:
   further without being trained for it (as in SPyNet, Ranjan and Black, CVPR 2017, and UPR-Net, Jin
   et al., CVPR 2023).
 * A block is told how alike the warped features are under small displacements (`correlation`), and
-  sees the pictures as they are beside the warped ones, so that what stands still is found.
+  sees the pictures as they are beside the warped ones, so that what stands still is found. It says
+  how much of a `photometric_step` to take, which is precise where the warped frames nearly meet.
 * The finest level works at half resolution. Flow and mask are enlarged once, and a narrow block
   that sees every pixel of both frames corrects them at edges, lettering and thin lines.
 """
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midflow.errors import OptionError
+from midflow.nets.photometric import photometric_step
 from midflow.nets.prediction import Encoded, Level, Prediction
 from midflow.nets.pyramid_blocks import Block, Detail, Encoder
 from midflow.nets.pyramid_config import PyramidConfig
@@ -129,9 +131,11 @@ class PyramidNet(nn.Module):
             else:
                 flow, carried = 2 * resize(flow, 2), resize(carried, 2)
                 view0, view1 = warp(view0, flow[:, :2]), warp(view1, flow[:, 2:])
-            known = t.expand(batch, 1, height, width), carried, flow, *still
+            missed = photometric_step(view0[:, :3], view1[:, :3], t)
+            known = t.expand(batch, 1, height, width), carried, flow, *still, missed
             out = self.block(view0, view1, torch.cat(known, 1))
-            flow, carried = flow + out[:, :4], out[:, 4:]
+            flow = flow + out[:, :4] + out[:, -1:] * _both_ways(missed, t)
+            carried = out[:, 4:-1]
             yield flow, carried
 
     def _full_size(
@@ -147,9 +151,11 @@ class PyramidNet(nn.Module):
         known = resize(carried, half), resize(flow, half) * half
         time = t.expand(-1, 1, *known[0].shape[-2:])
         warped = warp(img0, full.flow[:, :2]), warp(img1, full.flow[:, 2:])
-        pictures = (F.pixel_unshuffle(x, 2) for x in (*warped, img0, img1))
+        missed = photometric_step(*warped, t)
+        pictures = (F.pixel_unshuffle(x, 2) for x in (*warped, img0, img1, missed))
         out = self.detail(torch.cat((*pictures, time, *known), 1))
-        return Level(full.flow + out[:, :4], full.logit + out[:, 4:])
+        corrected = full.flow + out[:, :4] + out[:, 5:] * _both_ways(missed, t)
+        return Level(corrected, full.logit + out[:, 4:5])
 
     def _prepare(
         self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor
@@ -162,6 +168,11 @@ class PyramidNet(nn.Module):
         )
         batch = max(len(t), len(enc0.image))
         return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)
+
+
+def _both_ways(motion: Tensor, t: Tensor) -> Tensor:
+    """Motion (B, 2, H, W) from frame 0 to frame 1 as flows from time t to both, (B, 4, H, W)."""
+    return torch.cat((-t * motion, (1 - t) * motion), 1)
 
 
 def _reduce(image: Tensor, factor: float) -> Tensor:

@@ -32,12 +32,12 @@ class Block(nn.Module):
         super().__init__()
         view, channels = 3 + config.width, config.channels
         self.radius = config.radius
-        known = 1 + 1 + config.features + 4 + 2 * 3
+        known = 1 + 1 + config.features + 4 + 2 * 3 + 2
         self.entrance = conv(2 * view + known, channels // 2, 2)
         self.matcher = nn.Conv2d(view, config.matched, 3, 2, 1)
         self.merge = conv(channels // 2 + (2 * config.radius + 1) ** 2, channels, 2)
         self.trunk = nn.Sequential(*(ResConv(channels) for _ in range(config.depth)))
-        self.lastconv = nn.ConvTranspose2d(channels, 4 * (5 + config.features), 4, 2, 1)
+        self.lastconv = nn.ConvTranspose2d(channels, 4 * (6 + config.features), 4, 2, 1)
 
     def forward(self, view0: Tensor, view1: Tensor, known: Tensor) -> Tensor:
         """Finds the update of a level.
@@ -45,11 +45,12 @@ class Block(nn.Module):
         Args:
             view0: (B, 3 + width, h, w), the earlier picture and its features, warped.
             view1: the later one's.
-            known: (B, 12 + features, h, w): time, mask logit and features so far, flow so far in
-                pixels of the level, both pictures as they are.
+            known: (B, 14 + features, h, w): time, mask logit and features so far, flow so far in
+                pixels of the level, both pictures as they are, photometric step.
 
         Returns:
-            (B, 4 + 1 + features, h, w) float32: change of the flow, mask logit, features.
+            (B, 4 + 1 + features + 1, h, w) float32: change of the flow, mask logit, features, share
+            of the photometric step to take.
         """
         x = self.entrance(torch.cat((view0, view1, known), 1))
         likeness = F.leaky_relu(self._compare(view0, view1), 0.2)
@@ -70,10 +71,13 @@ class Detail(nn.Module):
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
         channels = config.detail
-        self.entrance = conv(4 * 4 * 3 + 1 + 1 + config.features + 4, channels, 2)
+        self.entrance = conv(4 * (4 * 3 + 2) + 1 + 1 + config.features + 4, channels, 2)
         self.trunk = nn.Sequential(*(ResConv(channels) for _ in range(config.detail_depth)))
-        self.lastconv = nn.ConvTranspose2d(channels, 4 * 5, 4, 2, 1)
+        self.lastconv = nn.ConvTranspose2d(channels, 4 * 6, 4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 54 + features, H / 2, W / 2) -> (B, 5, H, W) float32: change of flow and logit."""
+        """(B, 62 + features, H / 2, W / 2) -> (B, 6, H, W) float32.
+
+        That is the change of flow and logit, and the share of the photometric step to take.
+        """
         return F.pixel_shuffle(self.lastconv(self.trunk(self.entrance(x))), 2).float()
