@@ -41,9 +41,9 @@ def photometric_step(warped0: Tensor, warped1: Tensor, timestep: Tensor) -> Tens
     sums = torch.stack([product.sum(1) for product in products], 1)
     xx, xy, yy, xd, yd = _around(_around(sums)).unbind(1)
     xx, yy = xx + DAMPING, yy + DAMPING
-    step = torch.stack((yy * xd - xy * yd, xx * yd - xy * xd), 1)
-    step /= (xx * yy - xy * xy)[:, None]
-    length = step.norm(dim=1, keepdim=True)
+    solved = torch.stack((yy * xd - xy * yd, xx * yd - xy * xd), 1)
+    step: Tensor = solved / (xx * yy - xy * xy)[:, None]
+    length: Tensor = step.norm(dim=1, keepdim=True)
     return step * (LONGEST / length.clamp(min=LONGEST))
 
 
