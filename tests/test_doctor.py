@@ -62,7 +62,7 @@ def test_the_chosen_device_comes_with_its_reason(report: Report) -> None:
 def test_the_bundled_model_loads(report: Report) -> None:
     finding = _finding(report.section("Models").findings, "midflow-2")
     assert finding.is_good
-    assert finding.value == "bundled, loads, 0.7 M parameters"
+    assert finding.value == "bundled, loads, 0.8 M parameters"
 
 
 def test_a_bundled_model_that_does_not_load_makes_the_machine_unhealthy(

@@ -162,6 +162,6 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 
 def _differences(there: object, here: object) -> str:
     if type(there) is not type(here):
-        return f"a {type(there).__name__}, not a {type(here).__name__}"
+        return f"{type(there).__name__} there, {type(here).__name__} here"
     old, new = vars(there), vars(here)
     return ", ".join(f"{k} = {old[k]} there, {new[k]} here" for k in old if old[k] != new[k])
