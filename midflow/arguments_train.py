@@ -61,6 +61,9 @@ Cache = Annotated[
     Path | None, _option("Decode clips once into this folder, not into memory.", metavar="FOLDER")
 ]
 Memory = Annotated[Number, _option("Most memory for clips; default: 4.", metavar="GIGABYTES")]
+ClipFrames = Annotated[
+    int | None, _option("Most frames of each clip, from its beginning; default: all that fit.")
+]
 Seed = Annotated[int | None, _option("Of first weights and samples; default: 0.")]
 Settings = Annotated[
     list[str] | None,
@@ -111,6 +114,7 @@ def data_options(given: dict[str, Any]) -> "DataOptions":
         synthetic=given["synthetic"],
         held=given["held"],
         cache=given["cache"],
+        clip_frames=given["clip_frames"],
         repeat=DEBUG_REPEAT if given["recipe"] == "debug" else 0,
     )
     memory = given["memory"]

@@ -42,6 +42,7 @@ def train(
     held: args.Held = None,
     cache: args.Cache = None,
     memory: args.Memory = None,
+    clip_frames: args.ClipFrames = None,
     seed: args.Seed = None,
     settings: args.Settings = None,
     report: args.RunReport = None,

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -43,6 +44,9 @@ class FolderOptions:
     cache: Path | None = None
     """Folder the clips are decoded to once, as plain bytes that are mapped into memory; a later run
     finds them there. None keeps them in memory."""
+    clip_frames: int | None = None
+    """Most frames of each clip, from its beginning; None: all. What is read at random must fit into
+    the memory of the machine, a cache too: from a disk it comes slower than training goes."""
     device: str = "cpu"
     """Where frames are kept: "cpu", or "cuda" for all of them in the GPU's memory."""
     min_clips: int = 1
@@ -53,6 +57,10 @@ class FolderOptions:
     def __post_init__(self) -> None:
         if not self.memory_gigabytes > 0:
             raise OptionError(f"memory_gigabytes must be above 0, got {self.memory_gigabytes}")
+        if self.clip_frames is not None and self.clip_frames < _LEAST_FRAMES:
+            raise OptionError(
+                f"clip_frames must be at least {_LEAST_FRAMES}, got {self.clip_frames}"
+            )
         if self.min_clips < 1 or self.workers < 1:
             raise OptionError(
                 f"min_clips and workers must be at least 1, got {self.min_clips}, {self.workers}"
@@ -125,7 +133,9 @@ def load_footage(
         if not paths:
             raise OptionError("at least one clip is required, got an empty list")
     if options.cache is not None:
-        read: Callable[[Path], Footage] = partial(decode_to, options.cache)
+        read: Callable[[Path], Footage] = partial(
+            decode_to, options.cache, limit=options.clip_frames
+        )
     else:
         infos = dict(_readable(zip(paths, map(partial(_try, probe), paths), strict=True)))
         paths = list(infos)
@@ -180,8 +190,10 @@ def _readable(results: Iterable[tuple[Path, T | VideoError]]) -> Iterator[tuple[
 def _limit(infos: list[ClipInfo], options: FolderOptions) -> int:
     """Most frames of one clip such that all clips fit into the memory."""
     room = options.memory_gigabytes * _GIGABYTE
+    most = options.clip_frames or sys.maxsize
     clips = sorted(
-        (info.frame_count or _UNKNOWN_LENGTH, 3 * info.width * info.height) for info in infos
+        (min(info.frame_count or _UNKNOWN_LENGTH, most), 3 * info.width * info.height)
+        for info in infos
     )
     left = sum(size for _, size in clips)  # bytes of one frame of every clip that is not yet whole
     for frames, size in clips:
@@ -190,7 +202,7 @@ def _limit(infos: list[ClipInfo], options: FolderOptions) -> int:
         room -= frames * size
         left -= size
     else:
-        return clips[-1][0] + _UNKNOWN_LENGTH
+        return min(clips[-1][0] + _UNKNOWN_LENGTH, most)
     limit = int(room / left)
     if limit < _LEAST_FRAMES:
         raise OptionError(

@@ -140,21 +140,28 @@ def decode(path: Path, limit: int | None = None, device: torch.device | str = "c
     return Footage(path.name, torch.stack(frames), **selection.details())
 
 
-def decode_to(folder: Path, path: Path) -> Footage:
+def decode_to(folder: Path, path: Path, limit: int | None = None) -> Footage:
     """Decodes a clip into a file of `folder`, or finds it there from before.
 
     The file holds the bytes of (N, 3, H, W); a JSON file beside it holds the rest and is written
-    last, so that what was interrupted is decoded again. A changed clip is another one.
+    last, so that what was interrupted is decoded again. A changed clip is another one, and so is
+    the same under another limit.
+
+    Args:
+        folder: made if need be.
+        path: the clip.
+        limit: most frames to keep, from the beginning.
 
     Raises:
         VideoError: the clip cannot be read, or the folder cannot be written to.
     """
-    stem = folder / f"{path.stem}-{_fingerprint(path)}"
+    part = "" if limit is None else f"-{limit}"
+    stem = folder / f"{path.stem}-{_fingerprint(path)}{part}"
     described = stem.with_name(stem.name + ".json")
     if not described.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write(stem, path)
+            _write(stem, path, limit)
         except OSError as error:
             raise VideoError(
                 f"decoded frames cannot be written to {folder}: {error.strerror}; "
@@ -172,7 +179,7 @@ def decode_to(folder: Path, path: Path) -> Footage:
     )
 
 
-def _write(stem: Path, path: Path) -> None:
+def _write(stem: Path, path: Path, limit: int | None) -> None:
     selection = Selection()
     partial = stem.with_name(f"{stem.name}.{os.getpid()}.part")
     shape: tuple[int, ...] = ()
@@ -183,6 +190,8 @@ def _write(stem: Path, path: Path) -> None:
                 if kept is not None:
                     out.write(kept.numpy().tobytes())
                     shape = tuple(kept.shape)
+                if limit is not None and len(selection.times) >= limit:
+                    break
         partial.replace(_pixels(stem))
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -62,6 +62,8 @@ class DataOptions:
     """Folder the clips are decoded to once; None keeps them in memory."""
     memory_gigabytes: float = 4.0
     """Most memory for decoded clips, without `cache`."""
+    clip_frames: int | None = None
+    """Most frames of each clip; None: all that fit."""
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -179,6 +181,7 @@ def _open_clips(
     kept = FolderOptions(
         memory_gigabytes=options.memory_gigabytes,
         cache=options.cache,
+        clip_frames=options.clip_frames,
         device=str(processes.device) if is_on_gpu else "cpu",
     )
     return VideoFolder(

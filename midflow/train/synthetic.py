@@ -41,7 +41,7 @@ class LayerOptions:
 
     layers: int = 4
     """Most layers before the background, at least 1, besides the overlay."""
-    overlay: float = 0.3
+    overlay: float = 0.5
     """Share of the scenes with text, a panel or lines that stand still in front of everything."""
     translucent: float = 0.1
     """Share of the layers one can see through."""

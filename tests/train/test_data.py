@@ -8,7 +8,7 @@ import torch
 from midflow.errors import OptionError, VideoError
 from midflow.train.augment import UNCHANGED, Augmentation
 from midflow.train.batch import Batch, Source, concatenate, random_stream
-from midflow.train.data import FolderOptions, Mixed, VideoFolder
+from midflow.train.data import FolderOptions, Mixed, VideoFolder, load_footage
 from midflow.train.footage import decode, decode_to
 from midflow.train.inspect import check_clip, check_folder, estimate_motion
 from midflow.train.moments import TripletOptions, find_moments
@@ -116,6 +116,20 @@ def test_distances_between_the_inputs_are_drawn_alike_often() -> None:
 def test_slow_clips_give_no_long_distances() -> None:
     moments = find_moments(np.arange(20) / 8, [range(20)], TripletOptions(max_seconds=0.27))
     assert set(moments.indices[:, 2] - moments.indices[:, 0]) == {2}
+
+
+def test_clips_are_cut_to_so_many_frames_in_memory_and_in_a_cache(
+    folder: Path, tmp_path: Path
+) -> None:
+    whole = decode_to(tmp_path, folder / "a.mp4")
+    for cache in (None, tmp_path):
+        options = FolderOptions(cache=cache, clip_frames=5)
+        footage = load_footage([folder / "a.mp4"], options)[0]
+        assert torch.equal(footage.frames, whole.frames[:5])
+        assert len(footage.times) == len(footage.small) == 5
+    assert len(whole.frames) > 5
+    with pytest.raises(OptionError, match="clip_frames must be at least 3, got 2"):
+        FolderOptions(clip_frames=2)
 
 
 def test_a_cache_gives_the_same_samples_and_is_used_again(folder: Path, tmp_path: Path) -> None:
