@@ -147,7 +147,7 @@ def test_wrong_options_are_refused() -> None:
 
 
 def test_rendered_scenes_come_back_with_their_flows(tmp_path: Path) -> None:
-    render_ahead(tmp_path, layers(max_motion=16), 16, 64)
+    render_ahead(tmp_path, layers(max_motion=16, overlay=0.3), 16, 64)
     source = Rendered(tmp_path, augmentation=UNCHANGED)
     assert len(source) == 16
     for crop in (64, 48):
