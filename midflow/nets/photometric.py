@@ -43,7 +43,7 @@ def photometric_step(warped0: Tensor, warped1: Tensor, timestep: Tensor) -> Tens
     xx, yy = xx + DAMPING, yy + DAMPING
     solved = torch.stack((yy * xd - xy * yd, xx * yd - xy * xd), 1)
     step: Tensor = solved / (xx * yy - xy * xy)[:, None]
-    length: Tensor = step.norm(dim=1, keepdim=True)
+    length = step.square().sum(1, keepdim=True).sqrt()
     return step * (LONGEST / length.clamp(min=LONGEST))
 
 
@@ -57,4 +57,6 @@ def _slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
 
 def _around(x: Tensor) -> Tensor:
     """Mean over the window, of what of it lies in the picture."""
-    return F.avg_pool2d(x, 2 * RADIUS + 1, 1, RADIUS, count_include_pad=False)
+    side = 2 * RADIUS + 1
+    x = F.avg_pool2d(x, (1, side), 1, (0, RADIUS), count_include_pad=False)
+    return F.avg_pool2d(x, (side, 1), 1, (RADIUS, 0), count_include_pad=False)
