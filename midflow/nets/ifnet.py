@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from midflow.errors import OptionError
 from midflow.nets.blocks import Block, build_encoder
 from midflow.nets.config import IFNetConfig
-from midflow.nets.prediction import Encoded, Level, Prediction
+from midflow.nets.prediction import Encoded, Level, Prediction, one_batch
 from midflow.nets.refine import ContextNet, UNet, warp_pyramid
 from midflow.nets.warp import regrid, resize, warp, warp_reduced
 
@@ -86,7 +86,7 @@ class IFNet(nn.Module):
         """
         if ensemble and not self.config.has_ensemble:
             raise OptionError("this network has no ensemble: its blocks have no swapped form")
-        enc0, enc1, t = self._prepare(frame0, frame1, timestep)
+        enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         if self.config.retry and len(t) > 1:  # the retry is a decision for each sample
             return self._one_by_one(enc0, enc1, t, flow_scale, ensemble)
         pair = _Pair.of(enc0, enc1, t)
@@ -98,7 +98,7 @@ class IFNet(nn.Module):
         self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor = 0.5
     ) -> list[Level]:
         """Flow and mask after each block, coarse to fine, at full size: for training."""
-        pair = _Pair.of(*self._prepare(frame0, frame1, timestep))
+        pair = _Pair.of(*one_batch(self.encode_frame, frame0, frame1, timestep))
         return [self._level(*estimate) for estimate in self._run(pair, self._steps(1.0), False)]
 
     def teach(
@@ -118,7 +118,7 @@ class IFNet(nn.Module):
             level: the last of `levels`.
             truth: (B, 3, H, W), the frame at `timestep`.
         """
-        pair = _Pair.of(*self._prepare(frame0, frame1, timestep))
+        pair = _Pair.of(*one_batch(self.encode_frame, frame0, frame1, timestep))
         step = self._head_step(1)
         out = resize(self.block_tea(self._inputs(pair, level.flow, [level.logit, truth], 1)), step)
         return Level(level.flow + out[:, :4] * step, level.logit + out[:, 4:5])
@@ -144,18 +144,6 @@ class IFNet(nn.Module):
             context1 = warp_pyramid(enc1.features[1:], level.flow[:, 2:])
             frame = (frame + self.unet(x, context0, context1)).clamp(0, 1)
         return Prediction(frame, level.flow, weight)
-
-    def _prepare(
-        self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor
-    ) -> tuple[Encoded, Encoded, Tensor]:
-        """Encodes what is not encoded yet and brings both frames and the timestep to one batch."""
-        enc0 = frame0 if isinstance(frame0, Encoded) else self.encode_frame(frame0)
-        enc1 = frame1 if isinstance(frame1, Encoded) else self.encode_frame(frame1)
-        t = torch.as_tensor(timestep, dtype=torch.float32, device=enc0.image.device).view(
-            -1, 1, 1, 1
-        )
-        batch = max(len(t), len(enc0.image))
-        return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)
 
     def _one_by_one(
         self, enc0: Encoded, enc1: Encoded, t: Tensor, flow_scale: float, ensemble: bool

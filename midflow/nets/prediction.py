@@ -1,7 +1,9 @@
 """What goes into a network and what comes out of it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -42,3 +44,21 @@ class Level(NamedTuple):
     """(B, 4, H, W) pixels."""
     logit: Tensor
     """(B, 1, H, W) blend weight of frame 0 before the sigmoid."""
+
+
+def one_batch(
+    encode: Callable[[Tensor], Encoded],
+    frame0: Tensor | Encoded,
+    frame1: Tensor | Encoded,
+    timestep: float | Tensor,
+) -> tuple[Encoded, Encoded, Tensor]:
+    """Encodes what is not encoded yet and brings both frames and the timestep to one batch.
+
+    Returns:
+        Two encoded frames of B samples each, and the timesteps (B, 1, 1, 1) float32.
+    """
+    enc0 = frame0 if isinstance(frame0, Encoded) else encode(frame0)
+    enc1 = frame1 if isinstance(frame1, Encoded) else encode(frame1)
+    t = torch.as_tensor(timestep, dtype=torch.float32, device=enc0.image.device).view(-1, 1, 1, 1)
+    batch = max(len(t), len(enc0.image))
+    return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)

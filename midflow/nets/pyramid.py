@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from midflow.errors import OptionError
 from midflow.nets.photometric import photometric_step
-from midflow.nets.prediction import Encoded, Level, Prediction
+from midflow.nets.prediction import Encoded, Level, Prediction, one_batch
 from midflow.nets.pyramid_blocks import Block, Detail, Encoder
 from midflow.nets.pyramid_config import PyramidConfig
 from midflow.nets.warp import resize, warp
@@ -81,7 +81,7 @@ class PyramidNet(nn.Module):
         """
         if ensemble:
             raise OptionError("this network has no ensemble: its block has no swapped form")
-        enc0, enc1, t = self._prepare(frame0, frame1, timestep)
+        enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         if flow_scale != 1:
             enc0, enc1 = (
                 Encoded(enc.image, tuple(self._levels(enc.image, flow_scale)))
@@ -95,7 +95,7 @@ class PyramidNet(nn.Module):
         self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor = 0.5
     ) -> tuple[list[Estimate], Level]:
         """Flow and mask after each level, coarse to fine, and at the size of the frame."""
-        enc0, enc1, t = self._prepare(frame0, frame1, timestep)
+        enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         found = list(self._run(enc0, enc1, t))
         estimates = [
             Estimate(flow, carried[:, :1], scale)
@@ -156,18 +156,6 @@ class PyramidNet(nn.Module):
         out = self.detail(torch.cat((*pictures, time, *known), 1))
         corrected = full.flow + out[:, :4] + out[:, 5:] * _both_ways(missed, t)
         return Level(corrected, full.logit + out[:, 4:5])
-
-    def _prepare(
-        self, frame0: Tensor | Encoded, frame1: Tensor | Encoded, timestep: float | Tensor
-    ) -> tuple[Encoded, Encoded, Tensor]:
-        """Encodes what is not encoded yet and brings both frames and the timestep to one batch."""
-        enc0 = frame0 if isinstance(frame0, Encoded) else self.encode_frame(frame0)
-        enc1 = frame1 if isinstance(frame1, Encoded) else self.encode_frame(frame1)
-        t = torch.as_tensor(timestep, dtype=torch.float32, device=enc0.image.device).view(
-            -1, 1, 1, 1
-        )
-        batch = max(len(t), len(enc0.image))
-        return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)
 
 
 def _both_ways(motion: Tensor, t: Tensor) -> Tensor:
