@@ -58,7 +58,7 @@ class PyramidNet(nn.Module):
             image: (B, 3, H, W) in [0, 1], H and W multiples of `config.pad_multiple`
                 (times 1 / flow_scale where that is below 1).
         """
-        return Encoded(image, tuple(self._levels(image, 1.0)))
+        return self._encode_at(image, 1.0)
 
     def forward(
         self,
@@ -81,12 +81,9 @@ class PyramidNet(nn.Module):
         """
         if ensemble:
             raise OptionError("this network has no ensemble: its block has no swapped form")
+        if flow_scale != 1:  # once a frame, before it is repeated for every timestep
+            frame0, frame1 = (self._encode_at(frame, flow_scale) for frame in (frame0, frame1))
         enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
-        if flow_scale != 1:
-            enc0, enc1 = (
-                Encoded(enc.image, tuple(self._levels(enc.image, flow_scale)))
-                for enc in (enc0, enc1)
-            )
         for estimate in self._run(enc0, enc1, t):
             last = estimate
         return self.render(enc0, enc1, self._full_size(enc0, enc1, t, *last))
@@ -109,15 +106,16 @@ class PyramidNet(nn.Module):
         weight = torch.sigmoid(level.logit)
         return Prediction(torch.lerp(warped1, warped0, weight), level.flow, weight)
 
-    def _levels(self, image: Tensor, flow_scale: float) -> list[Tensor]:
+    def _encode_at(self, frame: Tensor | Encoded, flow_scale: float) -> Encoded:
         """Picture and features of each level, (B, 3 + width, H / scale, W / scale)."""
+        image = frame.image if isinstance(frame, Encoded) else frame
         levels = []
         twice = _reduce(image, self.config.scales[-1] / flow_scale / 2)
         for _ in self.config.scales:
             picture = F.avg_pool2d(twice, 2)
             levels.append(torch.cat((picture, self.encode(twice).float()), 1))
             twice = picture
-        return levels[::-1]
+        return Encoded(image, tuple(levels[::-1]))
 
     def _run(self, enc0: Encoded, enc1: Encoded, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields flow, then mask logit and carried features, level by level, at its size."""

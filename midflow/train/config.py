@@ -199,6 +199,8 @@ class TrainConfig:
             raise OptionError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
         if self.objective not in ("deep", "paper"):
             raise OptionError(f"objective must be deep or paper, got {self.objective!r}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise OptionError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
         if not 0 <= self.ema < 1:
             raise OptionError(f"ema must lie in [0, 1), got {self.ema}")
 
@@ -240,8 +242,6 @@ class TrainConfig:
 
     def _check_teacher(self) -> None:
         network = self.network
-        if self.optimizer not in ("adamw", "muon"):
-            raise OptionError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
         if isinstance(network, PyramidConfig):
             if self.objective == "paper":
                 raise OptionError("the paper's objective needs a network of the RIFE layout")

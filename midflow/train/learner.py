@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from midflow.errors import CheckpointError
+from midflow.nets import layout
 from midflow.nets.checkpoint import load_model
 from midflow.nets.config import IFNetConfig
-from midflow.nets.ifnet import IFNet
-from midflow.nets.pyramid import PyramidNet
-from midflow.nets.pyramid_config import PyramidConfig
 from midflow.train.config import TrainableNet, TrainConfig
 from midflow.train.optimizer import Muon, is_hidden_kernel
 from midflow.train.state import State
@@ -31,9 +29,9 @@ class Learner:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         network = build_network(config).to(device)
-        self.network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
+        self.network = network.to(memory_format=memory_format).train()  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizers = build_optimizers(self.network, config)
         self.state = State()
@@ -98,7 +96,8 @@ def build_network(config: TrainConfig) -> TrainableNet:
     """
     torch.manual_seed(config.seed)
     wanted = config.network
-    network = PyramidNet(wanted) if isinstance(wanted, PyramidConfig) else IFNet(wanted)
+    network = layout.build_network(wanted)
+    assert isinstance(network, TrainableNet)
     if config.zero_heads:
         zero_heads(network)
     if config.init:
