@@ -102,9 +102,9 @@ class PyramidNet(nn.Module):
 
     def render(self, enc0: Encoded, enc1: Encoded, level: Level) -> Prediction:
         """Warps and mixes both frames along `level`."""
-        warped0, warped1 = warp(enc0.image, level.flow[:, :2]), warp(enc1.image, level.flow[:, 2:])
         weight = torch.sigmoid(level.logit)
-        return Prediction(torch.lerp(warped1, warped0, weight), level.flow, weight)
+        frame = blend(enc0.image, enc1.image, level.flow, weight)
+        return Prediction(frame, level.flow, weight)
 
     def _encode_at(self, frame: Tensor | Encoded, flow_scale: float) -> Encoded:
         """Picture and features of each level, (B, 3 + width, H / scale, W / scale)."""
@@ -154,6 +154,26 @@ class PyramidNet(nn.Module):
         out = self.detail(torch.cat((*pictures, time, *known), 1))
         corrected = full.flow + out[:, :4] + out[:, 5:] * _both_ways(missed, t)
         return Level(corrected, full.logit + out[:, 4:5])
+
+
+def blend(img0: Tensor, img1: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
+    """Reads both pictures along a flow and mixes them.
+
+    Bicubic: wherever a flow does not end on a pixel, bilinear sampling blurs, and a network taught
+    by it learns to end on pixels. What overshoots at edges is cut off at [0, 1], or at the range of
+    the pictures where they go beyond.
+
+    Args:
+        img0: (B, 3, H, W), the earlier picture.
+        img1: the later one.
+        flow: (B, 4, H, W) in pixels, from time t to either.
+        weight: (B, 1, H, W) in [0, 1], of the earlier.
+    """
+    warped0, warped1 = warp(img0, flow[:, :2], "bicubic"), warp(img1, flow[:, 2:], "bicubic")
+    ends = (1, 2, 3)
+    low = torch.minimum(img0.amin(ends, True), img1.amin(ends, True)).clamp(max=0)
+    high = torch.maximum(img0.amax(ends, True), img1.amax(ends, True)).clamp(min=1)
+    return torch.lerp(warped1, warped0, weight).clamp(low, high)
 
 
 def _both_ways(motion: Tensor, t: Tensor) -> Tensor:

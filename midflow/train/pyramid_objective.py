@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.nets.prediction import Encoded, Level
-from midflow.nets.pyramid import Estimate, PyramidNet
-from midflow.nets.warp import warp
+from midflow.nets.pyramid import Estimate, PyramidNet, blend
 from midflow.train.batch import Batch
 from midflow.train.config import LossWeights
 from midflow.train.losses import (
@@ -67,9 +66,8 @@ def encode_pair(net: PyramidNet, batch: Batch) -> tuple[Encoded, Encoded]:
 
 def _level_charbonnier(estimate: Estimate, view0: Tensor, view1: Tensor, truth: Tensor) -> Tensor:
     """The blend of a level's pictures along its flow against the true frame at that size."""
-    warped0 = warp(view0[:, :3], estimate.flow[:, :2])
-    warped1 = warp(view1[:, :3], estimate.flow[:, 2:])
-    return charbonnier_loss(torch.lerp(warped1, warped0, estimate.logit.sigmoid()), truth)
+    pictures = view0[:, :3], view1[:, :3]
+    return charbonnier_loss(blend(*pictures, estimate.flow, estimate.logit.sigmoid()), truth)
 
 
 def _motion_losses(

@@ -29,7 +29,7 @@ _FILES: tuple[tuple[str, int, Any], ...] = (
     ("visible.u8", 1, np.uint8),
 )
 
-RENDERED_AUGMENTATION = Augmentation(scale=0, ramp=0, noise=0)
+RENDERED_AUGMENTATION = Augmentation(scale=0, ramp=0, sharpen=0.1, noise=0)
 """Rendered scenes are seen many times: turned and recoloured, each time otherwise."""
 
 

@@ -32,7 +32,7 @@ DEBUG_REPEAT = 5
 SYNTHETIC_SHARE = 0.45  # as in the runs that made the bundled weights
 SCENES_BYTES = 10**9
 """Most bytes of scenes rendered ahead: 4,360 of them at a crop of 128."""
-PAPER_AUGMENTATION = Augmentation(scale=0, jitter=0, ramp=0, noise=0)
+PAPER_AUGMENTATION = Augmentation(scale=0, jitter=0, ramp=0, sharpen=0, noise=0)
 """Mirrored, turned, played backwards, red and blue exchanged: what the paper's code does."""
 
 _BYTES_A_PIXEL = 14  # of a rendered scene

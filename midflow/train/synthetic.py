@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.errors import OptionError
+from midflow.nets.warp import Mode
 from midflow.train.augment import Augmentation, augment
 from midflow.train.batch import Batch, concatenate, random_stream
 from midflow.train.motion import Affine, draw_motion, frame_maps
@@ -30,7 +31,7 @@ _FOREMOST = 0.75  # share of a pixel's light by which one layer counts as what i
 _ONCE = {"cpu": 4, "cuda": 32}  # scenes painted together: what fits the caches, what fills the GPU
 
 SYNTHETIC_AUGMENTATION = Augmentation(
-    scale=0, flip=0, transpose=0, reverse=0, ramp=0.1, noise=0.15, jitter=0.2
+    scale=0, flip=0, transpose=0, reverse=0, ramp=0.1, sharpen=0, noise=0.15, jitter=0.2
 )
 """Scenes need no turning or scaling; noise, colours and brightness ramps they do."""
 
@@ -219,7 +220,8 @@ def _compose(
     foremost = torch.full((count, 1, crop, crop), -1.0, device=device)
     points = _pixels(crop, device)
     for number, layer in enumerate(layers):
-        seen = _look_up(layer, layer.maps.flatten(1, 2) @ points, layer.canvas, crop)
+        places = layer.maps.flatten(1, 2) @ points
+        seen = _look_up(layer, places, layer.canvas, crop, "bicubic").clamp_(0, 1)
         color, cover = seen[:, :, :3], seen[:, :, 3:]
         rows = layer.rows
         frames[rows] = frames[rows] * (1 - cover) + color
@@ -251,7 +253,9 @@ def _visible(layers: list[_Layer], flow: Tensor, foremost: Tensor) -> Tensor:
     return (light > _FOREMOST).float()
 
 
-def _look_up(layer: _Layer, places: Tensor, canvas: Tensor, crop: int) -> Tensor:
+def _look_up(
+    layer: _Layer, places: Tensor, canvas: Tensor, crop: int, mode: Mode = "bilinear"
+) -> Tensor:
     """Reads the canvas for n pictures at once.
 
     Args:
@@ -259,6 +263,7 @@ def _look_up(layer: _Layer, places: Tensor, canvas: Tensor, crop: int) -> Tensor
         places: (R, 2 n, H * W), x and y on the canvas in [-1, 1] of each picture in turn.
         canvas: (R, C, side, side).
         crop: H and W.
+        mode: bicubic for what is looked at: it stays as crisp between pixels as on them.
 
     Returns:
         (R, n, C, H, W).
@@ -268,7 +273,7 @@ def _look_up(layer: _Layer, places: Tensor, canvas: Tensor, crop: int) -> Tensor
     read = F.grid_sample(
         canvas,
         grid,
-        mode="bilinear",
+        mode=mode,
         padding_mode="reflection" if layer.is_background else "zeros",
         align_corners=False,
     )

@@ -16,7 +16,7 @@ Random = torch.Generator
 # How often each kind of shape and colour is drawn, relative to the others.
 SHAPES = {"blob": 40, "box": 15, "ellipse": 15, "lines": 18, "text": 12}
 OVERLAYS = {"text": 45, "panel": 35, "lines": 20}
-COLORS = {"photograph": 70, "periodic": 12, "flat": 8, "cloud": 10}
+COLORS = {"photograph": 60, "periodic": 12, "flat": 6, "cloud": 8, "grain": 14}
 
 _GLYPH, _LINE = 6, 9  # cells from one letter to the next, from one line of text to the next
 _WIDEST_LINE = 3.0  # pixels
@@ -121,6 +121,24 @@ def _cloud(
         total += strength * (grey + 0.4 * tint)
         cells, strength = 2 * cells, 0.6 * strength
     return total.sigmoid_()
+
+
+def _grain(
+    count: int, side: int, photographs: Sequence[Tensor], random: Random, device: torch.device
+) -> Tensor:
+    """Noise as strong from pixel to pixel as from afar, partly hard-edged: leaves, gravel, bark."""
+    total = torch.zeros(count, 3, side, side, device=device)
+    fall = _uniform(random, 0.7, 1.1, count, 1, 1, 1).to(device)
+    finest = int(torch.randint(1, 4, (), generator=random))  # pixels of the finest detail
+    cells, strength = max(side // 32, 2), torch.ones(count, 1, 1, 1, device=device)
+    while cells <= side // finest:
+        grey = _smooth_noise(count, 1, cells, side, random, device)
+        tint = _smooth_noise(count, 3, cells, side, random, device)
+        total += strength * (grey + 0.3 * tint)
+        cells, strength = 2 * cells, fall * strength
+    hardness = _uniform(random, 0.5, 3, count, 1, 1, 1).to(device)
+    one, other = torch.rand(2, count, 3, 1, 1, generator=random).to(device)
+    return torch.lerp(one, other, (hardness * total).sigmoid_())
 
 
 def _flat(
@@ -256,6 +274,7 @@ _COLORS: dict[str, Callable[[int, int, Sequence[Tensor], Random, torch.device], 
     "periodic": _periodic,
     "flat": _flat,
     "cloud": _cloud,
+    "grain": _grain,
 }
 _SHAPES: dict[str, Callable[[int, int, Random, torch.device], tuple[Tensor, Tensor | None]]] = {
     "all": _all,

@@ -12,7 +12,7 @@ import midflow
 from midflow.errors import OptionError
 from midflow.nets.layout import infer_config
 from midflow.nets.prediction import Encoded
-from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid import PyramidNet, blend
 from midflow.nets.pyramid_config import PyramidConfig
 from midflow.nets.warp import warp
 
@@ -54,8 +54,33 @@ def test_frames_encoded_before_give_the_same() -> None:
 def test_frame_is_the_mix_of_both_inputs_along_the_flow() -> None:
     net, (img0, img1) = tiny(), frames()
     frame, flow, weight = net(img0, img1)
-    mixed = weight * warp(img0, flow[:, :2]) + (1 - weight) * warp(img1, flow[:, 2:])
-    torch.testing.assert_close(frame, mixed, rtol=0, atol=1e-6)
+    warped = warp(img0, flow[:, :2], "bicubic"), warp(img1, flow[:, 2:], "bicubic")
+    mixed = weight * warped[0] + (1 - weight) * warped[1]
+    torch.testing.assert_close(frame, mixed.clamp(0, 1), rtol=0, atol=1e-6)
+
+
+def test_a_shift_by_half_a_pixel_stays_sharp() -> None:
+    x = torch.arange(64.0)
+    wave = (0.5 + 0.4 * torch.sin(x * 2 * torch.pi / 5)).expand(1, 3, 64, 64)
+    flow = torch.zeros(1, 4, 64, 64)
+    flow[:, ::2] = 0.5
+    middle = blend(wave, wave, flow, torch.full((1, 1, 64, 64), 0.5))
+    truth = 0.5 + 0.4 * torch.sin((x + 0.5) * 2 * torch.pi / 5)
+    error = (middle - truth)[..., 4:-4].abs().max()
+    assert error < 0.03 < (warp(wave, flow[:, :2]) - truth)[..., 4:-4].abs().max()
+
+
+def test_a_frame_keeps_to_the_range_of_its_inputs_and_to_black_and_white() -> None:
+    edges = torch.zeros(1, 3, 32, 32)
+    edges[..., 16:] = 1
+    flow, weight = torch.full((1, 4, 32, 32), 0.4), torch.full((1, 1, 32, 32), 0.5)
+    assert warp(edges, flow[:, :2], "bicubic").max() > 1.01
+    frame = blend(edges, edges, flow, weight)
+    assert 0 <= frame.min() and frame.max() <= 1
+    beyond = 1.1 * edges - 0.05  # colours outside the RGB cube, as video may hold them
+    frame = blend(beyond, beyond, flow, weight)
+    torch.testing.assert_close(frame.aminmax().max, torch.tensor(1.05))
+    torch.testing.assert_close(frame.aminmax().min, torch.tensor(-0.05))
 
 
 @torch.no_grad()

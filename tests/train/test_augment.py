@@ -26,7 +26,7 @@ def warping_error(batch: Batch) -> float:
     total = 0.0
     for frame, picture in enumerate((batch.img0, batch.img1)):
         visible = batch.visible[:, frame, None]
-        warped = warp(picture, batch.flow[:, 2 * frame : 2 * frame + 2])
+        warped = warp(picture, batch.flow[:, 2 * frame : 2 * frame + 2], "bicubic")
         total += float(((warped - batch.truth).abs() * visible).sum() / (3 * visible.sum()))
     return 255 * total / 2
 
@@ -43,7 +43,7 @@ def test_flows_still_fit_the_pictures_after_each_change(scenes: Batch, change) -
 
 
 def test_flows_still_fit_after_all_changes_together(scenes: Batch) -> None:
-    options = Augmentation(jitter=0, ramp=0, noise=0)
+    options = Augmentation(jitter=0, ramp=0, sharpen=0, noise=0)
     for step in range(4):
         changed = augment(scenes, options, random_stream(1, step, 0))
         assert warping_error(changed) == pytest.approx(warping_error(scenes), abs=0.05)
@@ -94,6 +94,15 @@ def test_a_ramp_gives_the_true_frame_the_brightness_of_its_time() -> None:
     first, last = changed.img0[:, 0, 0, 0], changed.img1[:, 0, 0, 0]
     assert torch.allclose(changed.truth[:, 0, 0, 0], first + 0.25 * (last - first))
     assert float((last - first).abs().max()) > 0.01
+
+
+def test_sharpening_adds_contrast_to_fine_detail_alike_in_all_frames() -> None:
+    picture = 0.25 + 0.5 * torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    batch = Batch(picture, picture, picture, torch.full((4,), 0.5))
+    changed = augment(batch, replace(UNCHANGED, sharpen=1), random_stream(5, 0, 0))
+    assert torch.equal(changed.img0, changed.truth) and torch.equal(changed.img0, changed.img1)
+    assert (changed.img0.std((1, 2, 3)) > picture.std((1, 2, 3))).all()
+    assert torch.allclose(changed.img0.mean((1, 2, 3)), picture.mean((1, 2, 3)), atol=0.01)
 
 
 def test_noise_leaves_the_true_frame_clean() -> None:

@@ -23,6 +23,13 @@ def layers(seed: int = 0, **options: float) -> Layers:
     )
 
 
+@pytest.fixture
+def no_grain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is as fine as a pixel cannot be read between pixels: no flow would explain it."""
+    monkeypatch.setitem(COLORS, "grain", 0)
+
+
+@pytest.mark.usefixtures("no_grain")
 @pytest.mark.parametrize("crop", [64, 96])
 def test_warping_by_the_true_flow_gives_the_true_frame_where_visible(crop: int) -> None:
     batch = layers(max_motion=24).batch(0, 8, crop, device=CPU)
@@ -108,6 +115,7 @@ def test_scenes_depend_on_seed_step_and_rank_alone() -> None:
     assert not same(first, layers(2).batch(3, 2, 32, device=CPU))
 
 
+@pytest.mark.usefixtures("no_grain")
 def test_scenes_need_no_photographs() -> None:
     batch = Layers(augmentation=UNCHANGED).batch(0, 4, 64, device=CPU)
     assert warping_error(batch) < 3
