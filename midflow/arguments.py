@@ -63,6 +63,15 @@ SceneThreshold = Annotated[
     Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.3.")
 ]
 SceneFill = Annotated[Text, _option("Across a cut: hold, nearest or blend; default: hold.")]
+Slowmo = Annotated[
+    Text, _option("So many times slower, at the clip's own rate or --fps.", metavar="NUMBER")
+]
+Speed = Annotated[Text, _option("Or so many times faster; 1/2 is slower.", metavar="NUMBER")]
+Sound = Annotated[Text, _option("At another speed: stretch, keep or drop; default: stretch.")]
+End = Annotated[Text, _option("After the last frame: hold, drop or loop; default: hold.")]
+Vfr = Annotated[
+    Text, _option("constant rate, or keep: divide each gap of a varying one; default: constant.")
+]
 
 Pictures = Annotated[
     list[Path],
@@ -143,12 +152,18 @@ def video_options(given: dict[str, Any]) -> "VideoOptions":
         OptionError: a value cannot be read, or is outside its range.
     """
     from midflow.options import VideoOptions, parse_encoder_options, parse_time
+    from midflow.schedule import parse_rate
 
     parsers: dict[str, Callable[[str], Any]] = {
         "encoder_options": parse_encoder_options,
         "start": lambda text: parse_time(text, "start"),
         "duration": lambda text: parse_time(text, "duration"),
+        "speed": lambda value: parse_rate(value, "speed"),
     }
+    if given["slowmo"] is not None:
+        if given["speed"] is not None:
+            raise OptionError("--slowmo and --speed exclude each other: give one of them")
+        given = {**given, "speed": 1 / parse_rate(given["slowmo"], "slowmo")}
     names = [field.name for field in fields(VideoOptions) if given[field.name] is not None]
     values: dict[str, Any] = {n: parsers[n](given[n]) if n in parsers else given[n] for n in names}
     return VideoOptions(**values)

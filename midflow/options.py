@@ -6,6 +6,8 @@ from fractions import Fraction
 
 from midflow.errors import OptionError
 from midflow.scenes import FILLS, SCENE_CUT_SSIM
+from midflow.schedule import ENDS
+from midflow.time_plan import VFR_CHOICES
 from midflow.video.encoders import WriterOptions
 
 _CLOCK = re.compile(r"(\d+(?:\.\d*)?)|(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
@@ -38,16 +40,21 @@ class VideoOptions(WriterOptions):
     """Similarity, 0 to 1, below which two frames are a scene cut; 0 finds no cuts."""
     scene_fill: str = "hold"
     """What stands between the frames of a cut: hold, nearest or blend."""
+    end: str = "hold"
+    """After the last frame: hold it as long as the source does, drop all that would follow it, or
+    loop, which leads back to the first frame."""
+    vfr: str = "constant"
+    """constant, or keep: every gap between two source frames is divided, whatever its length."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.scene_threshold <= 1:
             raise OptionError(
                 f"scene_threshold must be between 0 and 1, got {self.scene_threshold}"
             )
-        if self.scene_fill not in FILLS:
-            raise OptionError(
-                f"scene_fill must be one of {', '.join(FILLS)}, got {self.scene_fill!r}"
-            )
+        for name, choices in (("scene_fill", FILLS), ("end", ENDS), ("vfr", VFR_CHOICES)):
+            if (value := getattr(self, name)) not in choices:
+                raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def parse_time(text: str, name: str) -> Fraction:

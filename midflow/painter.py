@@ -115,7 +115,7 @@ class Painter:
         self._is_cut = not self._is_still and is_cut(
             left.thumbnail, right.thumbnail, self._threshold
         )
-        if self._is_cut:
+        if self._is_cut and left.frame.pts < right.frame.pts:  # not where a loop closes
             self.cuts.append(right.frame.pts)
 
     def _planes(self, rgb: Tensor) -> Planes:

@@ -18,7 +18,8 @@ from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
 from midflow.painter import Painter, Picture
 from midflow.progress import Progress, Rates, VideoJob, VideoResult
-from midflow.schedule import OutputFrame, Rate, Schedule, ntsc_rate, output_rate, rate_label
+from midflow.schedule import OutputFrame, Rate, ntsc_rate, rate_label
+from midflow.time_plan import TimePlan, plan_times
 from midflow.video.frame import Frame, Planes
 from midflow.video.reader import VideoReader
 from midflow.video.writer import VideoWriter
@@ -45,14 +46,16 @@ def interpolate_video(
 
     The output has a constant rate: frame k stands exactly k / rate seconds after the first. There
     are `round(duration * rate)` frames, halves rounded up; after the last frame of the source, that
-    frame is held. A file is either whole or, after an error or Ctrl-C, not there.
+    frame is held. The options change each of these: `speed`, `vfr`, `end`. A file is either whole
+    or, after an error or Ctrl-C, not there.
 
     Args:
         source: the clip.
         target: the output; None for `name.60fps.mp4` beside the source, with the rate it gets and
             the source's container where that is common.
         fps: frames per second of the output: 60, "59.94" (exactly 5994/100), "60000/1001".
-        factor: or the multiple of the source's average rate, at least 1; 2 if neither is given.
+        factor: or the multiple of the source's average rate, at least 1. If neither is given it is
+            2, or 1 where `options.speed` is not 1.
         model: as for `midflow.load_model`, or a network.
         options: everything else.
         on_progress: called before the first frame, then up to ten times a second, and at the end.
@@ -68,23 +71,44 @@ def interpolate_video(
     options = options or VideoOptions()
     with VideoReader(source, options.start, options.duration) as reader:
         info = reader.info
-        rate = output_rate(info.frame_rate, fps=fps, factor=factor)
+        times = plan_times(
+            info,
+            fps=fps,
+            factor=factor,
+            speed=options.exact_speed,
+            end=options.end,
+            vfr=options.vfr,
+        )
+        rate = times.frame_rate
         if fps is not None and (exact := ntsc_rate(rate)):
             log.warning("fps %s is taken literally; the rate of NTSC video is %s", fps, exact)
-        path = default_target(Path(source), rate) if target is None else Path(target)
+        named = default_target(Path(source), rate, times.speed)
+        path = named if target is None else Path(target)
         with VideoWriter(
-            path, info, info.width, info.height, rate, None, info.pixel_format, options
+            path,
+            info,
+            info.width,
+            info.height,
+            rate,
+            None,
+            info.pixel_format,
+            options,
+            times.time_base,
         ) as writer:
             interpolator = _interpolator(model, options)
-            run = _Run(reader, writer, interpolator, rate, options, on_progress)
+            run = _Run(reader, writer, interpolator, times, options, on_progress)
             run.work()
     return run.result(time.perf_counter() - started)
 
 
-def default_target(source: Path, rate: Fraction) -> Path:
-    """`clip.mkv` at 60 frames/s -> `clip.60fps.mkv`; containers few write become mp4."""
+def default_target(source: Path, rate: Fraction, speed: Fraction = Fraction(1)) -> Path:
+    """`clip.mkv` at 60 frames/s -> `clip.60fps.mkv`; containers few write become mp4.
+
+    At another speed it is told too: `clip.0.25x.60fps.mkv`.
+    """
     suffix = source.suffix if source.suffix.lower() in _WRITABLE else ".mp4"
-    return source.with_name(f"{source.stem}.{rate_label(rate)}fps{suffix}")
+    pace = "" if speed == 1 else f".{rate_label(speed)}x"
+    return source.with_name(f"{source.stem}{pace}.{rate_label(rate)}fps{suffix}")
 
 
 def _interpolator(model: str | Path | nn.Module | None, options: VideoOptions) -> Interpolator:
@@ -106,15 +130,15 @@ class _Run:
         reader: VideoReader,
         writer: VideoWriter,
         interpolator: Interpolator,
-        rate: Fraction,
+        times: TimePlan,
         options: VideoOptions,
         on_progress: Callable[[Progress], object] | None,
     ) -> None:
         info = reader.info
         self._reader = reader
         self._on_progress = on_progress
-        self._job = _describe(reader, writer, interpolator, rate)
-        self._schedule = Schedule(rate, source_rate=info.frame_rate, tick=info.time_base)
+        self._job = _describe(reader, writer, interpolator, times.frame_rate)
+        self._schedule = times.schedule(info)
         self._painter = Painter(
             interpolator,
             info,
@@ -125,12 +149,12 @@ class _Run:
         )
         self._pictures: dict[int, Picture] = {}
         self._feed: Feed[Frame] = Feed(reader, lambda frame: _bytes(frame.data), QUEUE_BYTES)
-        self._sink: Sink[tuple[Planes, Fraction]] = Sink(
+        self._sink: Sink[tuple[Planes, Fraction, Fraction | None]] = Sink(
             lambda item: writer.write(*item), lambda item: _bytes(item[0]), QUEUE_BYTES
         )
         self._painting_seconds = 0.0
         self._done = 0
-        self._total = max(1, round(info.duration * rate)) if info.duration else None
+        self._total = times.frame_count(info)
         self._started = self._reported = time.perf_counter()
 
     def work(self) -> None:
@@ -141,7 +165,7 @@ class _Run:
             for index, frame in enumerate(frames):
                 self._pictures[index] = self._painter.picture(frame)
                 self._make(self._schedule.add(frame.pts))
-                self._forget(self._schedule.first_needed)
+                self._forget()
                 last_duration = frame.duration
             self._make(self._schedule.finish(last_duration))
         self._report(is_due=True)
@@ -165,7 +189,7 @@ class _Run:
                 images = self._images(self._pictures[left], self._pictures[right], batch)
                 self._painting_seconds += time.perf_counter() - started
                 for planes, output in zip(images, batch, strict=True):
-                    self._sink.put((planes, output.pts))
+                    self._sink.put((planes, output.pts, output.duration))
                 self._done += len(batch)
                 self._report()
 
@@ -174,8 +198,8 @@ class _Run:
             return [self._painter.keep(left)] * len(batch)
         return list(self._painter.paint(left, right, [output.timestep for output in batch]))
 
-    def _forget(self, first_needed: int) -> None:
-        for index in [index for index in self._pictures if index < first_needed]:
+    def _forget(self) -> None:
+        for index in [index for index in self._pictures if not self._schedule.needs(index)]:
             del self._pictures[index]
 
     def _rates(self) -> Rates:

@@ -3,7 +3,8 @@
 Times and rates are Fractions. Output frame k stands at `start + k / frame_rate`, `start` being the
 time of the first input frame. The clip lasts from `start` to the end of its last frame and gives
 `round(duration * frame_rate)` output frames (halves rounded up, at least one), so the output is as
-long as the source to within half an output frame. After the last input frame, that frame is held.
+long as the source to within half an output frame. After the last input frame, that frame is held;
+on request nothing follows it, or the way back to the first frame does.
 
 The input frames' own times are the time axis, whatever their spacing. Times that a coarse clock has
 rounded (Matroska's milliseconds, also after a change of container) are first put back on the grid
@@ -22,6 +23,9 @@ Rate = str | int | float | Fraction
 """A rate or factor as a user says it: 60, 59.94, "2.5", "60000/1001", Fraction(5, 2)."""
 
 DEFAULT_FACTOR = Fraction(2)
+ENDS = ("hold", "drop", "loop")
+"""After the last input frame: show it as long as the source does, show it once, or lead back to the
+first one."""
 MAX_FRAME_RATE = 10_000  # frames/s; beyond it a slip of the finger is likelier than a wish
 _MAX_DENOMINATOR = 100_000  # keeps every rate inside the 32 bits that containers have for it
 _COMMON_TICK = Fraction(1, 1000)  # Matroska's; a file may have lost it since, but not its rounding
@@ -39,9 +43,12 @@ class OutputFrame:
     left: int
     """Index of the last input frame at or before `pts`."""
     right: int
-    """Index of the input frame after it; `left` itself where `timestep` is 0."""
+    """Index of the input frame after it (of a loop's end, the first one); `left` itself where
+    `timestep` is 0."""
     timestep: Fraction
     """Position between the two, in [0, 1). 0 is the left frame itself, passed through or held."""
+    duration: Fraction | None = None
+    """How long it is shown, in seconds; None: one frame at the output's constant rate."""
 
 
 class Schedule:
@@ -57,6 +64,7 @@ class Schedule:
         *,
         source_rate: Fraction | None = None,
         tick: Fraction = Fraction(0),
+        end: str = "hold",
     ) -> None:
         """Starts a schedule.
 
@@ -65,8 +73,10 @@ class Schedule:
             source_rate: of the input, its nominal or average rate, frames per second.
             tick: the source's clock, seconds per tick. With `source_rate`, times less than one tick
                 or one millisecond from the constant-rate grid are taken to be that grid, rounded.
+            end: one of `ENDS`.
         """
         self.frame_rate = frame_rate
+        self._end = end
         self._grid = _Grid(source_rate, tick)
         self._given = Fraction(0)  # the latest time as it came; `_latest` is that on its grid
         self._start = self._latest = Fraction(0)
@@ -78,6 +88,10 @@ class Schedule:
     def first_needed(self) -> int:
         """Index of the earliest input frame that output frames still to come may name."""
         return self._waiting.left if self._waiting else max(self._index, 0)
+
+    def needs(self, index: int) -> bool:
+        """Whether an output frame still to come may name this input frame."""
+        return index >= self.first_needed or (index == 0 and self._end == "loop")
 
     def add(self, pts: Fraction) -> Iterator[OutputFrame]:
         """Takes the time of the next input frame; gives the output frames that are certain by it.
@@ -101,8 +115,9 @@ class Schedule:
             return iter(())
         pts = self._latest = max(pts, previous + _SMALLEST_GAP)
         position = (pts - self._start) * self.frame_rate  # in output frames
-        certain = _round_half_up(position)  # how many there are, should the clip end here
-        before = math.ceil(position)  # how many stand before `pts`: `certain`, or one more
+        before = math.ceil(position)  # how many stand before `pts`
+        # how many there are, should the clip end here: `before`, or one less
+        certain = before if self._end == "drop" else _round_half_up(position)
         ready = self._release(certain)
         first, self._next = self._next, max(self._next, before)
         left, right = (self._index - 1, previous), (self._index, pts)
@@ -115,17 +130,21 @@ class Schedule:
         if self._index < 0:
             return iter(())
         end = max(self._latest, self._grid.snap(self._given + last_duration))
-        count = max(1, _round_half_up((end - self._start) * self.frame_rate))
+        if self._end == "drop":
+            count = math.floor((self._latest - self._start) * self.frame_rate) + 1
+        else:
+            count = max(1, _round_half_up((end - self._start) * self.frame_rate))
         ready = self._release(count)
         last = (self._index, self._latest)
-        return chain(ready, (self._place(k, last, last) for k in range(self._next, count)))
+        after = (0, end) if self._end == "loop" else last
+        return chain(ready, (self._place(k, last, after) for k in range(self._next, count)))
 
     def _place(
         self, number: int, left: tuple[int, Fraction], right: tuple[int, Fraction]
     ) -> OutputFrame:
         """Output frame `number` between two (index, time); a hold where they are the same."""
         pts = self._start + number / self.frame_rate
-        if left == right or pts == left[1]:
+        if left[0] == right[0] or pts == left[1]:
             return OutputFrame(pts, left[0], left[0], Fraction(0))
         timestep = (pts - left[1]) / (right[1] - left[1])
         return OutputFrame(pts, left[0], right[0], timestep)
@@ -145,9 +164,10 @@ def plan(
     *,
     source_rate: Fraction | None = None,
     tick: Fraction = Fraction(0),
+    end: str = "hold",
 ) -> Iterator[OutputFrame]:
     """The output frames of a whole clip, from its frames' times; arguments as for `Schedule`."""
-    schedule = Schedule(frame_rate, source_rate=source_rate, tick=tick)
+    schedule = Schedule(frame_rate, source_rate=source_rate, tick=tick, end=end)
     for pts in times:
         yield from schedule.add(pts)
     yield from schedule.finish(last_duration)

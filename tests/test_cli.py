@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 import midflow
 from midflow import cli, pipeline
-from midflow.errors import CheckpointError
+from midflow.arguments import video_options
+from midflow.errors import CheckpointError, OptionError
 from midflow.options import VideoOptions
 from midflow.scenes import SCENE_CUT_SSIM
 from midflow.video.image import write_image
@@ -81,7 +82,7 @@ def test_every_field_of_the_options_is_an_option_of_the_command():
     parameters = set(signature(cli.video).parameters)
     options = {field.name for field in fields(VideoOptions)}
     assert options <= parameters
-    others = {"ctx", "source", "target", "factor", "fps", "model", "quiet", "as_json"}
+    others = {"ctx", "source", "target", "factor", "fps", "slowmo", "model", "quiet", "as_json"}
     assert parameters - options == others
 
 
@@ -438,3 +439,11 @@ def test_idle_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch) -> 
             monkeypatch.delenv("GOMP_SPINCOUNT")
         cli.main()
         assert os.environ["GOMP_SPINCOUNT"] == expected
+
+
+def test_slow_motion_is_a_speed(tmp_path):
+    given = dict.fromkeys(signature(cli.video).parameters)
+    assert video_options({**given, "slowmo": "4"}).speed == Fraction(1, 4)
+    assert video_options({**given, "speed": "2.5"}).speed == Fraction(5, 2)
+    with pytest.raises(OptionError, match="exclude each other"):
+        video_options({**given, "slowmo": "4", "speed": "2"})

@@ -279,6 +279,7 @@ def test_default_names_tell_the_rate_and_keep_common_containers():
     assert default_target(Path("a/clip.mp4"), Fraction(60)) == Path("a/clip.60fps.mp4")
     assert default_target(Path("clip.MKV"), 2 * FILM) == Path("clip.47.952fps.MKV")
     assert default_target(Path("clip.avi"), Fraction(50)) == Path("clip.50fps.mp4")
+    assert default_target(Path("a.mp4"), FILM, Fraction(1, 4)) == Path("a.0.25x.23.976fps.mp4")
 
 
 def test_the_call_of_the_readme_works(moving, tmp_path):

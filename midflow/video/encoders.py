@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 
 import av
@@ -23,6 +24,9 @@ _LOSSY_PREFIXES = ("h264_", "hevc_", "av1_", "vp9_", "lib", "mpeg", "mjpeg")
 # entry below
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality", "quality")
 
+SOUND_CHOICES = ("stretch", "keep", "drop")
+_LARGEST_SPEED = 1000  # beyond it a slip of the finger is likelier than a wish
+
 
 @dataclass(frozen=True)
 class WriterOptions:
@@ -40,6 +44,24 @@ class WriterOptions:
     """Further options of the encoder, such as {"tune": "grain"}."""
     overwrite: bool = False
     """Whether an existing file is replaced."""
+    speed: Fraction | float = Fraction(1)
+    """Source seconds in a second of the output: 1/4 is fourfold slow motion, 2 is twice as fast."""
+    sound: str = "stretch"
+    """At another speed: stretch (the pitch stays), keep (it runs out of step) or drop."""
+
+    def __post_init__(self) -> None:
+        if self.sound not in SOUND_CHOICES:
+            choices = ", ".join(SOUND_CHOICES)
+            raise OptionError(f"sound must be one of {choices}, got {self.sound!r}")
+        if not 1 / _LARGEST_SPEED <= self.speed <= _LARGEST_SPEED:
+            raise OptionError(
+                f"speed must lie between 1/{_LARGEST_SPEED} and {_LARGEST_SPEED}, got {self.speed}"
+            )
+
+    @property
+    def exact_speed(self) -> Fraction:
+        """The speed as the decimal it was given as."""
+        return Fraction(str(self.speed))
 
 
 @dataclass(frozen=True)

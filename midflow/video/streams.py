@@ -2,37 +2,40 @@
 
 Sound, subtitles, attachments, cover art and data are copied packet by packet, unchanged but for
 their place on the time axis, a little ahead of the video as it is written, so that nothing piles up
-in memory.
+in memory. At another speed, sound is stretched and everything else is moved along.
 """
 
-import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
+from typing import Any
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 from av.subtitles.stream import SubtitleStream
 
 from midflow.errors import VideoError
+from midflow.video.clock import output_clock
+from midflow.video.encoders import WriterOptions
 from midflow.video.frame import ClipInfo
+from midflow.video.sound import SoundStretcher
 from midflow.video.source import is_cover, open_source
+from midflow.video.stream_facts import (
+    accepts,
+    copy_stream_tags,
+    is_made_by_muxer,
+    read_cover,
+    stream_name,
+)
 from midflow.video.subtitles import SubtitleConverter, text_codec
 
 log = logging.getLogger(__name__)
 
 # written by muxers about the file they made; copying them would describe the wrong file
 _FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
-_STREAM_TAGS = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"}
-_GENERIC_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
-# QuickTime numbers languages, and FFmpeg's table knows these only by their other ISO 639-2 code
-_QUICKTIME_LANGUAGES = {
-    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb",
-    "mkd": "mac", "swe": "sve", "rum": "ron", "cze": "ces", "slo": "slk", "fre": "fra",
-}  # fmt: skip
 # how far behind the end of a cut other streams are read, and ahead of its start: they may be
 # interleaved loosely
 _MARGIN = Fraction(10)
@@ -45,19 +48,31 @@ class StreamCopier:
         info: the clip; when it is trimmed, the other streams are cut to the same range.
         output: the container to fill, before its header is written.
         add_video: called once, at the main video's place among the streams.
+        options: the speed, and what is done with sound at another one.
 
     Raises:
         VideoError: the container cannot hold the clip's sound.
     """
 
     def __init__(
-        self, info: ClipInfo, output: OutputContainer, add_video: Callable[[Stream], None]
+        self,
+        info: ClipInfo,
+        output: OutputContainer,
+        add_video: Callable[[Stream], None],
+        options: WriterOptions,
     ) -> None:
         self._info = info
         self._output = output
+        self._sound = "keep" if options.exact_speed == 1 else options.sound
+        self._clock = output_clock(info, options.exact_speed)
+        self._sound_clock = self._clock
+        if self._sound == "keep":
+            self._sound_clock = output_clock(info, Fraction(1))
+        self._reached = Fraction(0)
         self._source = open_source(info.path)
         self._targets: dict[int, Stream] = {}
         self._converters: dict[int, SubtitleConverter] = {}
+        self._stretchers: dict[int, SoundStretcher] = {}
         self._last_dts: dict[int, int | None] = {}
         self._refused = 0
         self._covers: list[Packet[Stream]] = []
@@ -77,14 +92,24 @@ class StreamCopier:
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copy what is to be decoded up to `time` (of the clip), or all that is left for None."""
+        if time is not None:
+            self._reached = self._clock.at(time)
         while True:
             if self._pending is None:
                 self._pending = next(self._packets, None)
             packet = self._pending
-            if packet is None or (time is not None and _time(packet) > time):
-                return
+            if packet is None or (time is not None and not self._is_due(packet, time)):
+                break
             self._pending = None
-            self._write(packet)
+            self._take(packet)
+        if time is None:
+            for index, stretcher in self._stretchers.items():
+                self._put(index, stretcher.finish())
+            self._stretchers.clear()
+
+    def _is_due(self, packet: "Packet[Stream]", time: Fraction) -> bool:
+        """Whether a packet belongs before the picture at `time`; kept sound sets the pace."""
+        return self._sound_clock.at(_time(packet)) <= self._clock.at(time)
 
     def close(self) -> None:
         """Release the source file."""
@@ -96,24 +121,31 @@ class StreamCopier:
 
     def _add(self, stream: Stream) -> None:
         """Give the output a stream for this one, where the container takes it."""
-        if _is_made_by_muxer(stream, self._source):
+        if is_made_by_muxer(stream, self._source):
             stream.discard = Discard.all
             return
         container = self._output.format.name
+        if stream.type == "audio" and self._sound == "drop":
+            stream.discard = Discard.all
+            return
         if is_cover(stream):
             stream.discard = Discard.all
             self._add_cover(stream)
             return
-        if _accepts(container, stream):
+        if isinstance(stream, AudioStream) and self._sound == "stretch":
+            stretcher = SoundStretcher(stream, self._output, self._clock)
+            self._stretchers[stream.index] = stretcher
+            target: Stream = stretcher.stream
+        elif accepts(container, stream):
             target = self._output.add_stream_from_template(stream, opaque=True)
         elif isinstance(stream, SubtitleStream) and (codec := text_codec(container, stream)):
             converter = SubtitleConverter(stream, self._output, codec)
             self._converters[stream.index] = converter
             target = converter.stream
-            log.info("%s is rewritten as %s for %s", _name(stream), codec, container)
+            log.info("%s is rewritten as %s for %s", stream_name(stream), codec, container)
         elif stream.type == "audio" and container != "matroska":
             raise VideoError(
-                f"{container} cannot hold {_name(stream)} of {self._info.path}:"
+                f"{container} cannot hold {stream_name(stream)} of {self._info.path}:"
                 " give the output a name ending in .mkv"
             )
         else:
@@ -124,7 +156,7 @@ class StreamCopier:
 
     def _add_cover(self, stream: Stream) -> None:
         """Cover art is a packet in MP4 and an attachment in Matroska."""
-        cover = _read_cover(self._info.path, stream.index)
+        cover = read_cover(self._info.path, stream.index)
         if cover is None:
             return
         container = self._output.format.name
@@ -133,7 +165,7 @@ class StreamCopier:
             name = stream.metadata.get("filename", f"cover.{kind[:3].replace('jpe', 'jpg')}")
             mime = stream.metadata.get("mimetype", f"image/{kind}")
             self._output.add_attachment(name, mime, bytes(cover))
-        elif container != "mov" and _accepts(container, stream):  # mov drops it without a word
+        elif container != "mov" and accepts(container, stream):  # mov drops it without a word
             target = self._output.add_stream_from_template(stream, opaque=True)
             copy_stream_tags(stream, target)
             cover.pts = cover.dts = 0
@@ -145,7 +177,7 @@ class StreamCopier:
     def _leave_out(self, stream: Stream) -> None:
         container = self._output.format.name
         hint = "" if container == "matroska" else ": an output name ending in .mkv keeps it"
-        log.warning("%s is left out, %s cannot hold it%s", _name(stream), container, hint)
+        log.warning("%s is left out, %s cannot hold it%s", stream_name(stream), container, hint)
         stream.discard = Discard.all
 
     def _copy_tags(self) -> None:
@@ -160,8 +192,8 @@ class StreamCopier:
         chapters = []
         for chapter in self._source.chapters():
             unit = chapter["time_base"] or Fraction(1, 1000)
-            start, end = chapter["start"] * unit - info.origin, chapter["end"] * unit - info.origin
-            last = None if info.end is None else info.end - info.origin
+            start, end = (self._clock.at(chapter[name] * unit) for name in ("start", "end"))
+            last = None if info.end is None else self._clock.at(info.end)
             if end <= 0 or (last is not None and start >= last):
                 continue
             end = end if last is None or not info.is_trimmed else min(end, last)
@@ -209,8 +241,12 @@ class StreamCopier:
         packet.pts = packet.dts = first
         return True
 
-    def _write(self, packet: "Packet[Stream]") -> None:
+    def _take(self, packet: "Packet[Stream]") -> None:
+        """Brings a packet of the source into the output, rewritten where need be."""
         index = packet.stream_index
+        if stretcher := self._stretchers.get(index):
+            self._put(index, stretcher.convert(packet))
+            return
         if converter := self._converters.get(index):
             converted = converter.convert(packet)
             if converted is None:
@@ -218,79 +254,41 @@ class StreamCopier:
             packet = converted
         elif packet.size == 2 and packet.stream.name == "mov_text":
             return  # an empty line, which the muxer puts into gaps itself
-        if packet not in self._covers:
-            shift = round(self._info.origin / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.dts = None if packet.dts is None else packet.dts - shift
-        if packet.dts is None:
-            packet.dts = packet.pts
-        # muxers take no step back in time, which damaged files and simultaneous subtitles ask for
-        last = self._last_dts.get(index)
-        if last is not None and packet.dts is not None and packet.dts <= last:
-            packet.dts = last + 1
-            packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
-        self._last_dts[index] = packet.dts
-        packet.stream = self._targets[index]
-        try:
-            self._output.mux_one(packet)
-        except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError):
-            self._refused += 1  # a damaged packet is no reason to lose the rest
+        if packet not in self._covers and not self._move(index, packet):
+            return
+        self._put(index, [packet])
 
+    def _move(self, index: int, packet: "Packet[Stream]") -> bool:
+        """Sets a packet's times to the output's; tells whether it belongs there."""
+        is_sound = self._source.streams[index].type == "audio"
+        clock, unit = self._sound_clock if is_sound else self._clock, packet.time_base
+        if clock.speed < self._clock.speed and clock.at(_time(packet)) > self._reached:
+            return False  # the pictures end sooner
+        packet.pts = None if packet.pts is None else clock.ticks(packet.pts, unit)
+        packet.dts = None if packet.dts is None else clock.ticks(packet.dts, unit)
+        if clock.speed != 1 and packet.duration:
+            packet.duration = max(1, round(packet.duration / clock.speed))
+        return True
 
-def copy_stream_tags(source: Stream, target: Stream) -> None:
-    """Language, title and the like, and which stream is the default one."""
-    for key, value in source.metadata.items():
-        name = key.lower().split("-")[0]
-        if name in _STREAM_TAGS or name.startswith("_statistics") or value in _GENERIC_HANDLERS:
-            continue
-        # MP4 gives back as the name what it takes as the title
-        target.metadata[{"name": "title"}.get(key, key)] = value
-    if target.container.format.name == "mov" and (language := source.language):
-        target.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)
-    target.disposition = source.disposition
+    def _put(self, index: int, packets: "Iterable[Packet[Any]]") -> None:
+        """Writes packets of the output to the stream made for stream `index` of the source."""
+        for packet in packets:
+            if packet.dts is None:
+                packet.dts = packet.pts
+            # muxers take no step back in time, which damaged files and simultaneous subtitles ask
+            # for
+            last = self._last_dts.get(index)
+            if last is not None and packet.dts is not None and packet.dts <= last:
+                packet.dts = last + 1
+                packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+            self._last_dts[index] = packet.dts
+            packet.stream = self._targets[index]
+            try:
+                self._output.mux_one(packet)
+            except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError):
+                self._refused += 1  # a damaged packet is no reason to lose the rest
 
 
 def _time(packet: "Packet[Stream]") -> Fraction:
     ticks = packet.dts if packet.dts is not None else packet.pts
     return (ticks or 0) * packet.time_base
-
-
-def _read_cover(path: Path, index: int) -> "Packet[Stream] | None":
-    """The one packet of a picture; a container of its own, for seeking would lose the packet."""
-    with open_source(path) as source:
-        return next((p for p in source.demux(source.streams[index]) if p.size), None)
-
-
-def _name(stream: Stream) -> str:
-    context = stream.codec_context
-    codec = context.name if context is not None else getattr(stream, "name", None) or "unknown"
-    language = f", {stream.language}" if stream.language else ""
-    return f"{stream.type} stream {stream.index} ({codec}{language})"
-
-
-def _is_made_by_muxer(stream: Stream, container: InputContainer) -> bool:
-    """Chapter titles and timecodes are also streams in MP4, which its muxer writes again itself."""
-    if stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata):
-        return True
-    context = stream.codec_context
-    if stream.type != "subtitle" or context is None or context.codec_tag != "text":
-        return False
-    unit = stream.time_base or Fraction(1)
-    shown = [entry.timestamp * unit for entry in stream.index_entries]
-    return shown == [c["start"] * (c["time_base"] or unit) for c in container.chapters()]
-
-
-def _accepts(container: str, stream: Stream) -> bool:
-    """Whether a container takes a stream as it is: found out by writing a header to memory."""
-    trial = av.open(io.BytesIO(), "w", format=container)
-    try:
-        trial.add_stream_from_template(stream, opaque=True)
-        trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    finally:
-        try:
-            trial.close()
-        except av.FFmpegError:
-            pass
-    return True

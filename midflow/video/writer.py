@@ -1,7 +1,6 @@
 """Writing a clip: encoded frames, and everything else of the source beside them."""
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +16,17 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from midflow.errors import OptionError, VideoError
+from midflow.video.clock import choose_time_base, output_clock
 from midflow.video.encoders import WriterOptions, plan_encoder, refusal
 from midflow.video.frame import ClipInfo, ColorSpec, Planes
 from midflow.video.output import PartialFile
 from midflow.video.pixel import pack
 from midflow.video.reader import probe
-from midflow.video.streams import StreamCopier, copy_stream_tags
+from midflow.video.stream_facts import copy_stream_tags
+from midflow.video.streams import StreamCopier
 
 log = logging.getLogger(__name__)
 
-# larger denominators of a time base do not fit the 32-bit fields of H.264 and MP4
-_LARGEST_TIME_SCALE = 1 << 30
-# containers that count frames, and codecs with a 16-bit time scale: one tick must be one frame
-_FRAME_TICKS = {"avi", "mpeg4", "mpeg2video", "mpeg1video"}
 _LONGEST_REORDERING = 3600  # seconds between decoding and showing a frame
 _MP4 = {"mp4", "mov", "ipod"}
 _CONTAINERS = ".mp4, .mkv, .mov, .webm"
@@ -51,6 +48,8 @@ class VideoWriter:
         color: colour of the source frames; None: the source's, or BT.709.
         pixel_format: planar format of the source frames.
         options: codec, quality, pixel format and so on.
+        time_base: seconds in which every frame time is whole, for an output whose rate varies;
+            None: frames stand at the rate.
 
     Raises:
         VideoError: the output cannot be written, or cannot hold the sound.
@@ -67,13 +66,16 @@ class VideoWriter:
         color: ColorSpec | None = None,
         pixel_format: str = "yuv420p",
         options: WriterOptions | None = None,
+        time_base: Fraction | None = None,
     ) -> None:
-        options = options or WriterOptions()
+        self._options = options = options or WriterOptions()
         self.path = Path(path)
         info = probe(source) if isinstance(source, str | Path) else source
         self._info = info
         self._size = (width, height)
         self._rate = Fraction(frame_rate)
+        self._clock = output_clock(info, options.exact_speed)
+        self._asked_time_base = time_base
         self._durations: dict[int, int] = {}
         self._last: int | None = None
         self._copier: StreamCopier | None = None
@@ -116,7 +118,8 @@ class VideoWriter:
         Args:
             planes: in `pixel_format`, of the size given.
             pts: time of the frame on the source's axis, in seconds, later than the one before.
-            duration: seconds it is shown; None: one frame at the frame rate.
+            duration: seconds it is shown, as they pass on the source's axis; None: one frame at
+                the frame rate.
 
         Raises:
             VideoError: the encoder or the disk refuses.
@@ -130,7 +133,7 @@ class VideoWriter:
         self._last = tick
         frame = pack(planes, self._plan.planar_format, self._plan.coded_format)
         frame.pts, frame.time_base = tick, self._time_base
-        shown = self._tick(pts + (duration or 1 / self._rate)) - tick
+        shown = self._tick(pts + (duration or self._clock.speed / self._rate)) - tick
         frame.duration = self._durations[tick] = max(shown, 1)
         frame.colorspace = self.color.matrix_code
         frame.color_range = self.color.range_code
@@ -191,7 +194,7 @@ class VideoWriter:
     def _begin(self) -> None:
         """Add all streams, open the encoder, write the header: what can fail fails here."""
         if self._info:
-            self._copier = StreamCopier(self._info, self._container, self._add_video)
+            self._copier = StreamCopier(self._info, self._container, self._add_video, self._options)
         else:
             self._add_video(None)
         self._open_encoder()
@@ -212,7 +215,9 @@ class VideoWriter:
         stream.width, stream.height = self._size
         stream.pix_fmt = plan.coded_format
         context = stream.codec_context
-        context.time_base = self._time_base = self._choose_time_base()
+        context.time_base = self._time_base = choose_time_base(
+            (self._format, plan.encoder), self._rate, info, self._clock, self._asked_time_base
+        )
         if self._format in _MP4:  # else delays between streams are rounded to milliseconds
             scale = str(self._time_base.denominator)
             self._container.container_options["movie_timescale"] = scale
@@ -232,18 +237,6 @@ class VideoWriter:
         if plan.encoder == "libx265" and self._format in _MP4:
             context.codec_tag = "hvc1"  # Apple's players know no other
 
-    def _choose_time_base(self) -> Fraction:
-        """A tick in which every frame time is whole, where the container allows it."""
-        if {self._format, self._plan.encoder} & _FRAME_TICKS:
-            return 1 / self._rate
-        scale = self._rate.numerator
-        if self._info:
-            offset = self._info.start - self._info.origin
-            for wanted in (offset.denominator, self._info.time_base.denominator):
-                if math.lcm(scale, wanted) <= _LARGEST_TIME_SCALE:
-                    scale = math.lcm(scale, wanted)
-        return Fraction(1, min(scale, _LARGEST_TIME_SCALE))
-
     def _open_encoder(self) -> None:
         # SVT-AV1 prints to the terminal unless told not to, and listens to nothing else
         quiet = "SVT_LOG" not in os.environ and self._plan.encoder == "libsvtav1"
@@ -258,8 +251,7 @@ class VideoWriter:
                 del os.environ["SVT_LOG"]
 
     def _tick(self, time: Fraction) -> int:
-        origin = self._info.origin if self._info else 0
-        return round((time - origin) / self._time_base)
+        return round(self._clock.at(time) / self._time_base)
 
     def _mux(self, packets: "list[Packet[VideoStream]]") -> None:
         for packet in packets:
