@@ -72,6 +72,9 @@ End = Annotated[Text, _option("After the last frame: hold, drop or loop; default
 Vfr = Annotated[
     Text, _option("constant rate, or keep: divide each gap of a varying one; default: constant.")
 ]
+Deinterlace = Annotated[
+    Text, _option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
+]
 
 Pictures = Annotated[
     list[Path],

@@ -95,6 +95,7 @@ def video(
     sound: args.Sound = None,
     end: args.End = None,
     vfr: args.Vfr = None,
+    deinterlace: args.Deinterlace = None,
     overwrite: args.Overwrite = False,
     quiet: args.Quiet = False,
     as_json: args.Json = False,

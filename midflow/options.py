@@ -8,6 +8,7 @@ from midflow.errors import OptionError
 from midflow.scenes import FILLS, SCENE_CUT_SSIM
 from midflow.schedule import ENDS
 from midflow.time_plan import VFR_CHOICES
+from midflow.video.deinterlace import DEINTERLACE_CHOICES
 from midflow.video.encoders import WriterOptions
 
 _CLOCK = re.compile(r"(\d+(?:\.\d*)?)|(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
@@ -45,6 +46,9 @@ class VideoOptions(WriterOptions):
     loop, which leads back to the first frame."""
     vfr: str = "constant"
     """constant, or keep: every gap between two source frames is divided, whatever its length."""
+    deinterlace: str = "refuse"
+    """What is done with interlaced clips: refuse; auto (fields, where the clip is marked); fields
+    (a picture for each, twice the rate) or frames, marked or not; or off, taken as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +56,12 @@ class VideoOptions(WriterOptions):
             raise OptionError(
                 f"scene_threshold must be between 0 and 1, got {self.scene_threshold}"
             )
-        for name, choices in (("scene_fill", FILLS), ("end", ENDS), ("vfr", VFR_CHOICES)):
+        for name, choices in (
+            ("scene_fill", FILLS),
+            ("end", ENDS),
+            ("vfr", VFR_CHOICES),
+            ("deinterlace", DEINTERLACE_CHOICES),
+        ):
             if (value := getattr(self, name)) not in choices:
                 raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 

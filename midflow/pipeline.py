@@ -69,7 +69,7 @@ def interpolate_video(
     """
     started = time.perf_counter()
     options = options or VideoOptions()
-    with VideoReader(source, options.start, options.duration) as reader:
+    with VideoReader(source, options.start, options.duration, options.deinterlace) as reader:
         info = reader.info
         times = plan_times(
             info,

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ from typing import Self
 import av
 
 from midflow.errors import OptionError, VideoError
+from midflow.video.deinterlace import deinterlaced
 from midflow.video.frame import ClipInfo, Frame, Planes
 from midflow.video.pixel import unpack
 from midflow.video.source import (
@@ -47,9 +49,11 @@ class VideoReader:
         start: seconds into the clip to begin at: the first frame shown at or after it. None for the
             beginning.
         duration: seconds to read. None for all.
+        deinterlace: what to do with interlaced pictures, one of `DEINTERLACE_CHOICES`.
 
     Raises:
-        VideoError: the file is missing, unreadable, not a video, or no frame of it can be decoded.
+        VideoError: the file is missing, unreadable, not a video, or no frame of it can be decoded;
+            or it is interlaced, and that is refused.
         OptionError: start or duration is negative, or start lies behind the end.
     """
 
@@ -58,11 +62,14 @@ class VideoReader:
         path: str | Path,
         start: Fraction | float | None = None,
         duration: Fraction | float | None = None,
+        deinterlace: str = "off",
     ) -> None:
         for name, value in (("start", start), ("duration", duration)):
             if value is not None and (value < 0 or (name == "duration" and value == 0)):
                 raise OptionError(f"{name} must be positive, got {value} seconds")
         self._path = Path(path)
+        self._deinterlace = deinterlace
+        self._interlaced = 0  # pictures that are marked so
         self.damaged = 0
         """Packets and frames that could not be decoded, or only in part, so far."""
         self._open()
@@ -93,9 +100,11 @@ class VideoReader:
             raise VideoError(
                 f"no frame of {self._path} can be decoded: the file is damaged or not a video"
             )
-        self._first = first
         info = describe(self._path, self._container, self._stream, first.picture)
-        self._warn_of_losses(info)
+        first, info = self._make_whole(first, info)
+        self._first = first
+        if info.has_alpha:
+            log.warning("%s has transparency (%s): it is left out", self._path, info.source_format)
         info = replace(info, start=first.pts, origin=min(zero, first.pts))
         if target is None and duration is None:
             return info
@@ -110,13 +119,29 @@ class VideoReader:
             origin=info.origin if target is None else first.pts,
         )
 
-    def _warn_of_losses(self, info: ClipInfo) -> None:
-        if info.has_alpha:
-            log.warning("%s has transparency (%s): it is left out", self._path, info.source_format)
-        if info.is_interlaced:
-            log.warning(
-                "%s is interlaced: its frames are taken as they are; deinterlace first", self._path
+    def _make_whole(self, first: Timed, info: ClipInfo) -> tuple[Timed, ClipInfo]:
+        """Refuses or deinterlaces, as asked for; the first frame and the clip after that."""
+        choice = self._deinterlace
+        if choice == "auto":
+            choice = "fields" if info.is_interlaced else "off"
+        if choice == "refuse" and info.is_interlaced:
+            raise VideoError(
+                f"{self._path} is interlaced, each of its frames shows two moments: add"
+                " --deinterlace fields (a picture of each, twice the rate), frames (one of both),"
+                " or off if it is not really interlaced"
             )
+        if choice not in ("fields", "frames"):
+            if info.is_interlaced:
+                log.warning("%s is interlaced: its frames are taken as they are", self._path)
+            return first, info
+        frames = chain([first], self._timed)
+        self._timed = deinterlaced(frames, self._stream, choice, 1 / info.frame_rate)
+        first = next(self._timed, first)
+        if choice == "frames":
+            return first, info
+        count = None if info.frame_count is None else 2 * info.frame_count
+        rate, tick = info.frame_rate * 2, info.time_base / 2
+        return first, replace(info, frame_rate=rate, frame_count=count, time_base=tick)
 
     def _seek(self, target: Fraction) -> Iterator[Timed]:
         """Frames from the first one shown at or after `target`."""
@@ -163,6 +188,12 @@ class VideoReader:
                 "%s is damaged: %d packets or frames could not be decoded whole",
                 self._path,
                 self.damaged,
+            )
+        if self._interlaced and not self.info.is_interlaced:
+            log.warning(
+                "%s is interlaced in part (%d frames): --deinterlace frames makes them whole",
+                self._path,
+                self._interlaced,
             )
         stated = stated_duration(self._stream)
         if stated is not None and not self.info.is_trimmed:
@@ -212,6 +243,7 @@ class VideoReader:
                 continue
             for picture in pictures:
                 self.damaged += picture.is_corrupt
+                self._interlaced += picture.interlaced_frame
                 yield picture
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from midflow.errors import VideoError
+from midflow.video.deinterlace import is_interlaced
 from midflow.video.frame import (
     RANGE_FULL,
     RANGE_UNSPECIFIED,
@@ -125,7 +126,7 @@ def describe(
         source_format=coded,
         has_audio=bool(container.streams.audio),
         has_alpha=is_transparent(frame),
-        is_interlaced=frame.interlaced_frame,
+        is_interlaced=is_interlaced(stream, frame),
         stream_index=stream.index,
         time_base=stream.time_base or Fraction(1, 90000),
         hdr=_hdr(frame),
