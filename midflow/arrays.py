@@ -110,3 +110,13 @@ def _from_images(interp: "Interpolator", images: list[Any], rate: Fraction) -> l
         raise OptionError(f"all images must have one size, got {sorted(sizes)}")
     array = np.stack([np.asarray(image.convert("RGB")) for image in images])
     return [Image.fromarray(frame) for frame in interpolate(interp, array, rate)]
+
+
+def with_inputs(frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
+    """Puts the inputs themselves at timesteps 0 and 1, and where both are the same frame."""
+    is_same = (img0 == img1).flatten(1).all(1)
+    is_first, is_last = (times == 0) | is_same, times == 1
+    if bool((is_first | is_last).any()):
+        frames = torch.where(is_last.view(-1, 1, 1, 1), img1, frames)
+        frames = torch.where(is_first.view(-1, 1, 1, 1), img0, frames)
+    return frames

@@ -1,7 +1,6 @@
 """Interpolator: two frames and a time between them in, the frame in between out.
 
-The door between pictures of any size and a network: device, precision, padding, batches of
-timesteps, ensembles, and the way to any time for networks that only know the middle.
+The door between pictures of any size and a network.
 """
 
 import logging
@@ -153,20 +152,20 @@ class Interpolator:
             frames = enc0.padding.unpad(self._predict(enc0, enc1, times).frame)
         else:
             frames = self._bisect(enc0, enc1, times)
-        return _with_inputs(frames, enc0.image, enc1.image, times)
+        return arrays.with_inputs(frames, enc0.image, enc1.image, times)
 
     @torch.inference_mode()
-    def flow(
+    def predict(
         self,
         img0: Tensor | EncodedFrame,
         img1: Tensor | EncodedFrame,
         timestep: float | Sequence[float] | Tensor = 0.5,
-    ) -> tuple[Tensor, Tensor]:
-        """The motion behind a frame.
+    ) -> Prediction:
+        """What a call paints, and the motion behind it; arguments as for a call.
 
         Returns:
-            Flow (B, 4, H, W) in pixels, [:, :2] from time t to frame 0, [:, 2:] to frame 1, each
-            (dx, dy); and the blend weight of frame 0, (B, 1, H, W) in [0, 1].
+            The frame; flow (B, 4, H, W) in pixels, [:, :2] from time t to frame 0, [:, 2:] to frame
+            1, each (dx, dy); and the blend weight of frame 0, (B, 1, H, W) in [0, 1].
 
         Raises:
             OptionError: as in a call, and for times other than 0.5 where no other is known.
@@ -176,8 +175,20 @@ class Interpolator:
             raise OptionError(
                 f"this network estimates flow at timestep 0.5 only, got {timestep = }"
             )
-        prediction = self._predict(enc0, enc1, times)
-        return enc0.padding.unpad(prediction.flow), enc0.padding.unpad(prediction.weight)
+        return Prediction(*map(enc0.padding.unpad, self._predict(enc0, enc1, times)))
+
+    def flow(
+        self,
+        img0: Tensor | EncodedFrame,
+        img1: Tensor | EncodedFrame,
+        timestep: float | Sequence[float] | Tensor = 0.5,
+    ) -> tuple[Tensor, Tensor]:
+        """The motion behind a frame: flow and weight as `predict` gives them.
+
+        Raises:
+            OptionError: as for `predict`.
+        """
+        return self.predict(img0, img1, timestep)[1:]
 
     def sequence(
         self, frames: "arrays.Frames", factor: int | float | Fraction = 2
@@ -231,11 +242,9 @@ class Interpolator:
         if enc0.turned is None or enc1.turned is None:
             return prediction
         turned = self._run(enc0.turned, enc1.turned, times)
-        return Prediction(
-            (prediction.frame + turned.frame.flip(2, 3)) / 2,
-            (prediction.flow - turned.flow.flip(2, 3)) / 2,
-            (prediction.weight + turned.weight.flip(2, 3)) / 2,
-        )
+        frame, flow, weight = (x.flip(2, 3) for x in turned)
+        pairs = zip(prediction, (frame, -flow, weight), strict=True)
+        return Prediction(*((a + b) / 2 for a, b in pairs))
 
     def _run(self, enc0: Encoded, enc1: Encoded, times: Tensor) -> Prediction:
         with self._autocast():
@@ -283,17 +292,6 @@ class Interpolator:
             self._has_said_bisection = True
 
 
-def _with_inputs(frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
-    """Puts the inputs themselves at timesteps 0 and 1, and where both are the same frame."""
-    is_same = (img0 == img1).flatten(1).all(1)
-    is_first, is_last = (times == 0) | is_same, times == 1
-    if bool((is_first | is_last).any()):
-        frames = torch.where(is_last.view(-1, 1, 1, 1), img1, frames)
-        frames = torch.where(is_first.view(-1, 1, 1, 1), img0, frames)
-    return frames
-
-
 def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
-        listed = ", ".join(str(choice) for choice in choices)
-        raise OptionError(f"{name} must be one of {listed}, got {value!r}")
+        raise OptionError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")

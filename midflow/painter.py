@@ -8,9 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from midflow.interpolator import EncodedFrame, Interpolator
+from midflow.rgba import Rgba, blend_rgba, paint_rgba
 from midflow.scenes import fill_cut, is_cut, thumbnail
-from midflow.video.color import from_rgb, to_rgb
+from midflow.video.color import from_rgb, to_alpha, to_rgb
 from midflow.video.frame import ClipInfo, ColorSpec, Frame, Planes
+from midflow.video.pixel import layout
 
 MAX_BATCH_PIXELS = 1 << 22  # of all output frames painted at once: two of 1080p, one of 4K
 _MAX_BATCH = 64  # frames painted at once by halving, which works frame by frame
@@ -30,6 +32,11 @@ class Picture:
         return to_rgb(self.frame, self._info, self._interpolator.device)
 
     @cached_property
+    def alpha(self) -> Tensor | None:
+        """(1, 1, H, W) float32 opacity in [0, 1]; None where the clip has no transparency."""
+        return to_alpha(self.frame, self._info.pixel_format, self._interpolator.device)
+
+    @cached_property
     def thumbnail(self) -> Tensor:
         """(1, 3, 32, 32), for finding cuts."""
         return thumbnail(self.rgb)
@@ -38,6 +45,12 @@ class Picture:
     def encoded(self) -> EncodedFrame:
         """What the network keeps of the frame."""
         return self._interpolator.encode(self.rgb)
+
+    @cached_property
+    def rgba(self) -> Rgba:
+        """Colour and opacity, of a clip with transparency."""
+        assert self.alpha is not None
+        return Rgba(self.encoded, self.alpha)
 
 
 class Painter:
@@ -71,6 +84,7 @@ class Painter:
         self._info = info
         self._color = color
         self._pixel_format = pixel_format
+        self._has_alpha = layout(pixel_format).has_alpha and layout(info.pixel_format).has_alpha
         self._threshold = scene_threshold
         self._fill = scene_fill
         self._pair: tuple[Picture, Picture] | None = None
@@ -87,7 +101,7 @@ class Painter:
     def keep(self, picture: Picture) -> Planes:
         """The frame itself; the same planes when asked for again."""
         if self._passed is None or self._passed[0] is not picture:
-            self._passed = picture, self._planes(picture.rgb)
+            self._passed = picture, self._planes(picture.rgb, picture.alpha)
         return self._passed[1]
 
     def paint(
@@ -99,7 +113,11 @@ class Painter:
             yield from (self.keep(left) for _ in timesteps)
         elif self._is_cut:
             for timestep in timesteps:
-                yield self._planes(fill_cut(self._fill, left.rgb, right.rgb, float(timestep)))
+                yield self._fill_cut(left, right, float(timestep))
+        elif self._has_alpha:
+            times = [float(timestep) for timestep in timesteps]
+            for rgb, alpha in paint_rgba(self._interpolator, left.rgba, right.rgba, times):
+                yield self._planes(rgb, alpha)
         else:
             times = [float(timestep) for timestep in timesteps]
             for rgb in self._interpolator(left.encoded, right.encoded, times):
@@ -118,5 +136,13 @@ class Painter:
         if self._is_cut and left.frame.pts < right.frame.pts:  # not where a loop closes
             self.cuts.append(right.frame.pts)
 
-    def _planes(self, rgb: Tensor) -> Planes:
-        return from_rgb(rgb, self._color, self._pixel_format)
+    def _fill_cut(self, left: Picture, right: Picture, timestep: float) -> Planes:
+        if left.alpha is None or right.alpha is None:
+            return self._planes(fill_cut(self._fill, left.rgb, right.rgb, timestep))
+        if self._fill == "blend":
+            both = (left.rgb, left.alpha, right.rgb, right.alpha)
+            return self._planes(*blend_rgba(*both, timestep))
+        return self.keep(right if self._fill == "nearest" and timestep >= 0.5 else left)
+
+    def _planes(self, rgb: Tensor, alpha: Tensor | None = None) -> Planes:
+        return from_rgb(rgb, self._color, self._pixel_format, alpha)

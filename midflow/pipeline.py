@@ -18,6 +18,7 @@ from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
 from midflow.painter import Painter, Picture
 from midflow.progress import Progress, Rates, VideoJob, VideoResult
+from midflow.rgba import warn_of_lost_alpha
 from midflow.schedule import OutputFrame, Rate, ntsc_rate, rate_label
 from midflow.time_plan import TimePlan, plan_times
 from midflow.video.frame import Frame, Planes
@@ -95,6 +96,7 @@ def interpolate_video(
             options,
             times.time_base,
         ) as writer:
+            warn_of_lost_alpha(info, writer.encoder, writer.pixel_format)
             interpolator = _interpolator(model, options)
             run = _Run(reader, writer, interpolator, times, options, on_progress)
             run.work()

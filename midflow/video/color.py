@@ -50,7 +50,7 @@ def planes_to_rgb(
 ) -> Tensor:
     """`to_rgb` for planes whose colour and pixel format are given directly."""
     form = layout(pixel_format)
-    samples = [_upload(plane, form).to(device) for plane in planes]
+    samples = [_upload(plane, form).to(device) for plane in planes[:3]]
     luma_scale, luma_zero, chroma_scale, chroma_zero = _code_range(form, color)
     luma = samples[0].to(torch.float32).sub_(luma_zero).div_(luma_scale)
     if form.kind == "gray":
@@ -62,7 +62,7 @@ def planes_to_rgb(
             out[0, channel] = plane
             out[0, channel].sub_(luma_zero).div_(luma_scale)
         return out
-    chroma = torch.stack(samples[1:]).to(torch.float32).sub_(chroma_zero).div_(chroma_scale)
+    chroma = torch.stack(samples[1:3]).to(torch.float32).sub_(chroma_zero).div_(chroma_scale)
     cb, cr = _enlarge(chroma, form, color.chroma_location, luma.shape)
     kr, kb = LUMA_COEFFICIENTS[color.matrix]
     kg = 1 - kr - kb
@@ -73,18 +73,47 @@ def planes_to_rgb(
     return out
 
 
-def from_rgb(rgb: Tensor, color: ColorSpec, pixel_format: str) -> Planes:
+def to_alpha(frame: Frame | Planes, pixel_format: str, device: torch.device | str) -> Tensor | None:
+    """How opaque each pixel is, (1, 1, H, W) float32 in [0, 1]; None where the format cannot tell.
+
+    Args:
+        frame: a frame, or its planes.
+        pixel_format: planar format of the planes.
+        device: where to convert.
+    """
+    form = layout(pixel_format)
+    if not form.has_alpha:
+        return None
+    planes = frame.data if isinstance(frame, Frame) else frame
+    alpha = _upload(planes[-1], form).to(device)
+    return alpha.to(torch.float32).div_((1 << form.bits) - 1)[None, None]
+
+
+def from_rgb(
+    rgb: Tensor, color: ColorSpec, pixel_format: str, alpha: Tensor | None = None
+) -> Planes:
     """Convert RGB to planes, rounding once to the nearest code.
 
     Args:
         rgb: (1, 3, H, W) or (3, H, W), nominally in [0, 1], any device and float type.
         color: matrix, range and chroma position of the planes.
         pixel_format: planar format of the planes.
+        alpha: how opaque each pixel is, (1, 1, H, W) in [0, 1], for a format that has it; None for
+            opaque pictures.
 
     Returns:
         Contiguous numpy planes, uint8 or uint16, on the CPU.
     """
     form = layout(pixel_format)
+    planes = _color_planes(rgb, color, form)
+    if not form.has_alpha:
+        return planes
+    opacity = torch.ones_like(rgb[..., :1, :, :]) if alpha is None else alpha
+    codes = opacity.reshape(rgb.shape[-2:]).to(torch.float32) * ((1 << form.bits) - 1)
+    return (*planes, _codes(codes, 0, form))
+
+
+def _color_planes(rgb: Tensor, color: ColorSpec, form: PixelLayout) -> Planes:
     red, green, blue = rgb.reshape(3, *rgb.shape[-2:]).to(torch.float32)
     luma_scale, luma_zero, chroma_scale, chroma_zero = _code_range(form, color)
     if form.kind == "rgb":

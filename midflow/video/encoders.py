@@ -12,8 +12,8 @@ from av.codec.context import CodecOption, OptionFlags
 
 from midflow.errors import OptionError
 from midflow.video.frame import ColorSpec
-from midflow.video.pixel import layout, working_format
-from midflow.video.target import choose_pixel_format, target_color
+from midflow.video.pixel import layout, planar_name, working_format
+from midflow.video.target import choose_pixel_format, keeps_alpha, target_color
 
 _X26X_PRESETS = (
     "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split()
@@ -25,6 +25,7 @@ _LOSSY_PREFIXES = ("h264_", "hevc_", "av1_", "vp9_", "lib", "mpeg", "mjpeg")
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality", "quality")
 
 SOUND_CHOICES = ("stretch", "keep", "drop")
+_ONLY_CODECS = {"apng": "apng", "gif": "gif", "webp": "libwebp_anim"}  # of animated pictures
 _LARGEST_SPEED = 1000  # beyond it a slip of the finger is likelier than a wish
 
 
@@ -137,8 +138,10 @@ def plan_encoder(
     name = _ALIASES.get(name, name)
     family = FAMILIES.get(name) or _Family(name, keeps_rgb=not name.startswith(_LOSSY_PREFIXES))
     known = _encoder_options(family.encoder)
+    if source.has_alpha and not keeps_alpha(family.encoder, container):
+        source = layout(planar_name(source.kind, source.bits, source.shift_x, source.shift_y))
     coded = choose_pixel_format(family.encoder, family.keeps_rgb, options.pix_fmt, source, size)
-    planar = working_format(coded)
+    planar = working_format(coded, keep_alpha=True)
     chosen = dict(family.options)
     chosen |= _quality(name, family, known, options.crf)
     chosen |= _preset(name, family, known, options.preset)
@@ -164,6 +167,8 @@ def refusal(plan: EncoderPlan, size: tuple[int, int], error: Exception) -> str:
 
 
 def _default_codec(container: str, bits: int) -> str:
+    if container in _ONLY_CODECS:
+        return _ONLY_CODECS[container]
     if container == "webm":
         return "vp9" if bits == 8 else "av1"
     # hardware decoders play 10-bit HEVC, and none plays 10-bit H.264

@@ -21,6 +21,7 @@ from midflow.video.frame import ClipInfo, Frame, Planes
 from midflow.video.pixel import unpack
 from midflow.video.source import (
     container_start,
+    decoder_of,
     describe,
     main_video,
     nominal_rate,
@@ -85,6 +86,7 @@ class VideoReader:
     def _open(self) -> None:
         self._container = open_source(self._path)
         self._stream = main_video(self._container, self._path)
+        self._decoder = decoder_of(self._stream)
         self._is_decode_timed = self._container.format.name == "avi"
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> ClipInfo:
@@ -103,8 +105,6 @@ class VideoReader:
         info = describe(self._path, self._container, self._stream, first.picture)
         first, info = self._make_whole(first, info)
         self._first = first
-        if info.has_alpha:
-            log.warning("%s has transparency (%s): it is left out", self._path, info.source_format)
         info = replace(info, start=first.pts, origin=min(zero, first.pts))
         if target is None and duration is None:
             return info
@@ -237,7 +237,7 @@ class VideoReader:
                 return
             self.damaged += packet.is_corrupt
             try:
-                pictures = packet.decode()
+                pictures = self._decoder.decode(packet)
             except av.FFmpegError:
                 self.damaged += 1
                 continue

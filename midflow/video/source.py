@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec import CodecContext
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
@@ -104,7 +105,8 @@ def describe(
 ) -> ClipInfo:
     """Everything the first frame and the headers tell; `start` is for the reader to fill."""
     coded = frame.format.name
-    pixel_format = working_format(coded)
+    transparent = is_transparent(frame)
+    pixel_format = working_format(coded, keep_alpha=transparent or not frame.format.has_palette)
     matrix = _display_matrix(frame)
     duration = _duration(container, stream)
     rate = nominal_rate(stream)
@@ -125,12 +127,27 @@ def describe(
         codec=stream.codec_context.name,
         source_format=coded,
         has_audio=bool(container.streams.audio),
-        has_alpha=is_transparent(frame),
+        has_alpha=transparent,
         is_interlaced=is_interlaced(stream, frame),
         stream_index=stream.index,
         time_base=stream.time_base or Fraction(1, 90000),
         hdr=_hdr(frame),
     )
+
+
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The stream's decoder, or the one that knows of the transparency in VP8 and VP9."""
+    decoder = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(decoder.name)
+    if name is None or stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
+        return decoder
+    try:
+        other = CodecContext.create(name, "r")
+    except ValueError:
+        return decoder
+    assert isinstance(other, VideoCodecContext)
+    other.extradata = decoder.extradata
+    return other
 
 
 def container_start(container: InputContainer) -> Fraction:

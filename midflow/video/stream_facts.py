@@ -12,7 +12,15 @@ from av.stream import Discard, Stream
 from midflow.video.source import open_source
 
 # written by muxers about the file they made; copying them would describe the wrong file
-_STREAM_TAGS = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"}
+_STREAM_TAGS = {
+    "alpha_mode",
+    "encoder",
+    "duration",
+    "bps",
+    "number_of_frames",
+    "number_of_bytes",
+    "vendor_id",
+}
 _GENERIC_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
 # QuickTime numbers languages, and FFmpeg's table knows these only by their other ISO 639-2 code
 _QUICKTIME_LANGUAGES = {

@@ -27,6 +27,28 @@ _ODD_SIZES = {
 }
 
 
+# encoders whose transparency the decoders here give back
+_ALPHA_ENCODERS = {
+    "apng",
+    "cfhd",
+    "ffv1",
+    "ffvhuff",
+    "huffyuv",
+    "libwebp_anim",
+    "png",
+    "prores_ks",
+    "qtrle",
+    "rawvideo",
+    "utvideo",
+}
+_ALPHA_CONTAINERS = {"libvpx-vp9": ("webm", "matroska")}  # as a second picture beside the first
+
+
+def keeps_alpha(encoder: str, container: str) -> bool:
+    """Whether transparency that is given to an encoder can be had back from the file."""
+    return encoder in _ALPHA_ENCODERS or container in _ALPHA_CONTAINERS.get(encoder, ())
+
+
 def choose_pixel_format(
     encoder: str, keeps_rgb: bool, asked: str | None, source: PixelLayout, size: tuple[int, int]
 ) -> str:
@@ -35,7 +57,7 @@ def choose_pixel_format(
     names = [f.name for f in offered or ()]
     if asked is not None:
         try:
-            planar = layout(working_format(asked))
+            planar = layout(working_format(asked, keep_alpha=True))
         except ValueError as error:
             raise OptionError(
                 f"there is no pixel format {asked!r}: {encoder} takes {', '.join(names)}"
@@ -51,8 +73,8 @@ def choose_pixel_format(
             )
         return asked
     names = names or [source.name]
-    usable = [n for n in names if not has_alpha(n) and _is_plain(n)]
-    forms = {n: layout(working_format(n)) for n in usable}
+    usable = [n for n in names if (source.has_alpha or not has_alpha(n)) and _is_plain(n)]
+    forms = {n: layout(working_format(n, keep_alpha=True)) for n in usable}
     fitting = [n for n in usable if _holds(encoder, forms[n], size)]
     if source.kind != "gray":
         fitting = [n for n in fitting if forms[n].kind != "gray"]
@@ -65,7 +87,7 @@ def choose_pixel_format(
     if source.kind != "yuv" and not keeps_rgb:
         wanted = replace(source, kind="yuv", shift_x=1, shift_y=1)
     best = min(fitting, key=lambda n: _distance(wanted, n))
-    _report(source, wanted, layout(working_format(best)), size)
+    _report(source, wanted, forms[best], size)
     return best
 
 
@@ -85,13 +107,14 @@ def _holds(encoder: str, form: PixelLayout, size: tuple[int, int]) -> bool:
 
 def _distance(wanted: PixelLayout, name: str) -> tuple[float, ...]:
     """How much a format loses (first), then how much it spends in vain."""
-    form = layout(working_format(name))
+    form = layout(working_format(name, keep_alpha=True))
     wrong_kind = form.kind != wanted.kind
+    lost_alpha = wanted.has_alpha and not form.has_alpha
     lost_bits = max(0, wanted.bits - form.bits)
     shifts = (form.shift_x - wanted.shift_x, form.shift_y - wanted.shift_y)
     lost_chroma = sum(max(0, s) for s in shifts)
     spent = abs(form.bits - wanted.bits) + sum(abs(s) for s in shifts)
-    return (wrong_kind, lost_bits, lost_chroma, spent, name != form.name)
+    return (lost_alpha, wrong_kind, lost_bits, lost_chroma, spent, name != form.name)
 
 
 def _report(

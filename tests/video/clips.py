@@ -128,7 +128,7 @@ def _add_video(output, recipe):
 
 
 def _write_video(output, stream, recipe) -> Fraction:
-    planar = working_format(recipe.pixel_format)
+    planar = working_format(recipe.pixel_format, keep_alpha=True)
     base = stream.codec_context.time_base
     times = frame_times(recipe)
     for index, time in enumerate(times):

@@ -164,7 +164,7 @@ def test_other_layouts_of_the_same_samples_are_unpacked_exactly(coded, planar):
         np.testing.assert_array_equal(got, want)
 
 
-def test_a_gif_becomes_its_colors(tmp_path, caplog):
+def test_a_gif_becomes_its_colors(tmp_path):
     path = tmp_path / "a.gif"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("gif", rate=10)
@@ -173,12 +173,13 @@ def test_a_gif_becomes_its_colors(tmp_path, caplog):
         output.mux(stream.encode(frame.reformat(format="rgb8")))
         output.mux(stream.encode(None))
     info, (frame, *_) = read(path)
-    assert info.pixel_format == "gbrp"
-    green, blue, red = frame.data
+    assert info.pixel_format == "gbrap"
+    assert not info.has_alpha
+    green, blue, red, alpha = frame.data
+    assert (alpha == 255).all()
     assert (red > 250).all()
     assert (green == 0).all()
     assert (blue == 0).all()
-    assert "transparency" not in caplog.text
 
 
 def test_mjpeg_is_full_range_with_centred_chroma(tmp_path):
@@ -314,12 +315,15 @@ def test_damage_in_the_middle_is_passed_over_and_told_once(tmp_path, caplog):
     assert sum("is damaged" in r.message for r in caplog.records) == 1
 
 
-def test_transparency_is_left_out_with_a_warning(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        info, frames = read(make_clip(tmp_path / "a.mkv", lossless("yuva420p")))  # alpha is 0
+@pytest.mark.parametrize("form", ["yuva420p", "yuva444p10le", "gbrap12le", "gbrap16le", "bgra"])
+def test_transparency_is_a_last_plane(tmp_path, form):
+    planar = working_format(form, keep_alpha=True)
+    info, frames = read(make_clip(tmp_path / "a.mkv", lossless(form)))
     assert info.has_alpha
-    assert "transparency" in caplog.text
-    assert len(frames[0].data) == 3
+    assert info.pixel_format == planar
+    for index, frame in enumerate(frames):
+        for got, want in zip(frame.data, picture(planar, (36, 22), index), strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
 def test_a_name_with_a_colon_is_a_file(tmp_path):
