@@ -1,7 +1,8 @@
 """Pictures in files: frames between two, a folder at a higher rate, the flow of a pair drawn.
 
-Pictures go through `midflow.video.image`: 16-bit PNG in gives 16-bit PNG out. Every file appears
-under its name only when it is whole; if a run stops, the files that are done stay.
+Pictures go through `midflow.video.image`: 16-bit PNG in gives 16-bit PNG out, transparency stays.
+Every file appears under its name only when it is whole; if a run stops, the files that are done
+stay.
 """
 
 import os
@@ -24,8 +25,9 @@ from midflow.image_files import (
     require_unused,
 )
 from midflow.interpolator import EncodedFrame, Interpolator
+from midflow.rgba import Rgba, paint_rgba
 from midflow.schedule import Rate, parse_rate
-from midflow.video.image import read_image, write_image
+from midflow.video.image import read_rgba, write_image
 
 BATCH_PIXELS = 2**22  # of the frames between one pair that are painted together
 
@@ -35,13 +37,18 @@ class _Picture:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rgb, self.bits = read_image(path)
+        self.rgb, self.alpha, self.bits = read_rgba(path)
         self._encoded: EncodedFrame | None = None
 
     def encoded(self, interpolator: Interpolator) -> EncodedFrame:
         if self._encoded is None:
             self._encoded = interpolator.encode(self.rgb)
         return self._encoded
+
+    def rgba(self, interpolator: Interpolator) -> Rgba:
+        """Colour and opacity; a picture without transparency is opaque."""
+        alpha = self.rgb.new_ones(self.rgb[:, :1].shape) if self.alpha is None else self.alpha
+        return Rgba(self.encoded(interpolator), alpha.to(interpolator.device))
 
 
 def even_timesteps(count: int) -> list[Fraction]:
@@ -89,8 +96,9 @@ def interpolate_images(
     frames = _between(first, second, interpolator, [float(t) for t in timesteps])
     if paths[0].parent == Path(out):
         make_folder(Path(out))
-    for path, frame in zip(paths, frames, strict=True):
-        write_image(path, frame, max(first.bits, second.bits), overwrite=overwrite)
+    bits = max(first.bits, second.bits)
+    for path, (frame, alpha) in zip(paths, frames, strict=True):
+        write_image(path, frame, bits, overwrite=overwrite, alpha=alpha)
     return paths
 
 
@@ -136,8 +144,8 @@ def interpolate_folder(
     require_unused(out_folder, set(paths), overwrite)
     make_folder(out_folder)
     frames = _at_rate(pictures, rate, interpolator)
-    for done, (path, (frame, bits)) in enumerate(zip(paths, frames, strict=True), start=1):
-        write_image(path, frame, bits, overwrite=overwrite)
+    for done, (path, (frame, alpha, bits)) in enumerate(zip(paths, frames, strict=True), start=1):
+        write_image(path, frame, bits, overwrite=overwrite, alpha=alpha)
         if on_progress is not None:
             on_progress(done, count)
     return paths
@@ -185,8 +193,8 @@ def draw_flow(
 
 def _at_rate(
     pictures: Sequence[Path], rate: Fraction, interpolator: Interpolator
-) -> Iterator[tuple[Tensor, int]]:
-    """The pictures and those between them, (1, 3, H, W) and bits each; two inputs are in memory."""
+) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    """The pictures and those between them: colour, opacity, bits; two inputs are in memory."""
     count = int((len(pictures) - 1) * rate) + 1
     left = _Picture(pictures[0])
     for index, outputs in groupby(range(count), lambda k: int(k / rate)):
@@ -194,27 +202,32 @@ def _at_rate(
             left = _Picture(pictures[index])
         times = [k / rate - index for k in outputs]
         if times[0] == 0:
-            yield left.rgb, left.bits
+            yield left.rgb, left.alpha, left.bits
         between = [float(t) for t in times if t]
         if between:
             right = _Picture(pictures[index + 1])
-            for frame in _between(left, right, interpolator, between):
-                yield frame, max(left.bits, right.bits)
+            for frame, alpha in _between(left, right, interpolator, between):
+                yield frame, alpha, max(left.bits, right.bits)
             left = right
 
 
 def _between(
     first: _Picture, second: _Picture, interpolator: Interpolator, times: list[float]
-) -> Iterator[Tensor]:
-    """The frames at `times`, (1, 3, H, W) each, a few at once."""
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The frames at `times`, colour and opacity of each, a few at once."""
     _require_one_size(first, second)
+    if first.alpha is not None or second.alpha is not None:
+        pair = first.rgba(interpolator), second.rgba(interpolator)
+        for rgb, alpha in paint_rgba(interpolator, *pair, times):
+            yield rgb.cpu(), alpha.cpu()
+        return
     enc0, enc1 = first.encoded(interpolator), second.encoded(interpolator)
     batch = max(1, BATCH_PIXELS // first.rgb[0, 0].numel())
     if not interpolator.has_timestep:
         batch = len(times)  # bisection shares the frames on its way
     for start in range(0, len(times), batch):
         frames = interpolator(enc0, enc1, times[start : start + batch]).cpu()
-        yield from (frames[i : i + 1] for i in range(len(frames)))
+        yield from ((frames[i : i + 1], None) for i in range(len(frames)))
 
 
 def _require_one_size(first: _Picture, second: _Picture) -> None:

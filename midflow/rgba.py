@@ -53,7 +53,10 @@ def paint_rgba(
     """Colour (1, 3, H, W), not premultiplied, and opacity (1, 1, H, W) at each of `timesteps`."""
     if interpolator.has_timestep:
         for timestep in timesteps:
-            yield _between(interpolator, left, right, timestep)
+            if timestep in (0, 1):
+                yield (right.color, right.alpha) if timestep else (left.color, left.alpha)
+            else:
+                yield _between(interpolator, left, right, timestep)
         return
     depth = plan_depth(list(timesteps))
     known = {Fraction(0): left, Fraction(1): right}

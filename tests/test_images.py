@@ -12,7 +12,9 @@ from midflow.image_files import output_paths
 from midflow.images import draw_flow, even_timesteps, interpolate_folder, interpolate_images
 from midflow.interpolator import Interpolator
 from midflow.nets.checkpoint import load_model
-from midflow.video.image import read_image, write_image
+from midflow.video.image import read_image, read_rgba, write_image
+from tests.crossfade import CrossFade
+from tests.translation import Translation
 
 SIZE = (24, 40)
 
@@ -292,3 +294,41 @@ def test_the_bundled_model_paints_and_draws_a_move_to_the_right(tmp_path: Path) 
     (frame,) = interpolate_images(*files, tmp_path / "mid.png", interpolator, [0.5])
     error = (read_image(frame)[0] - scene[..., 8:104])[..., 16:-16].abs().mean()
     assert error < 0.02
+
+
+def drawn_with_alpha(path, left, bits=8):
+    """A red square on nothing; what is transparent is green in the file."""
+    rgb = torch.zeros(1, 3, 32, 64)
+    rgb[:, 1], alpha = 1, torch.zeros(1, 1, 32, 64)
+    rgb[..., 8:24, left : left + 16] = torch.tensor([0.8, 0.2, 0.0]).view(3, 1, 1)
+    alpha[..., 8:24, left : left + 16] = 1
+    write_image(path, rgb, bits, alpha=alpha)
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".png", 16), (".webp", 8)])
+def test_a_folder_of_pictures_keeps_its_transparency(tmp_path, suffix, bits):
+    (tmp_path / "in").mkdir()
+    for index in range(3):
+        drawn_with_alpha(tmp_path / "in" / f"{index}{suffix}", 20 + 4 * index, bits)
+    interp = Interpolator(Translation(4), device="cpu")
+    files = interpolate_folder(tmp_path / "in", tmp_path / "out", interp, 2)
+    assert len(files) == 5
+    for index, file in enumerate(files):
+        rgb, alpha, depth = read_rgba(file)
+        assert depth == bits
+        left = 20 + 2 * index
+        wanted = torch.zeros(32, 64)
+        wanted[8:24, left : left + 16] = 1
+        assert torch.equal(alpha[0, 0], wanted)
+        inside = rgb[0, :, 8:24, left : left + 16].flatten(1)
+        assert inside.amax(1).tolist() == pytest.approx([0.8, 0.2, 0.0], abs=0.003)
+        assert inside.amin(1).tolist() == pytest.approx([0.8, 0.2, 0.0], abs=0.003)
+
+
+def test_an_opaque_picture_and_one_with_transparency_make_a_pair(tmp_path):
+    drawn_with_alpha(tmp_path / "a.png", 20)
+    write_image(tmp_path / "b.png", torch.full((1, 3, 32, 64), 0.5))
+    interp = Interpolator(CrossFade(), device="cpu")
+    interpolate_images(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "m.png", interp, [0.5])
+    assert read_rgba(tmp_path / "m.png")[1] is not None

@@ -1,4 +1,4 @@
-"""Single pictures: PNG at 8 and 16 bits, JPEG and WebP in and out, in RGB."""
+"""Single pictures: PNG at 8 and 16 bits, JPEG and WebP in and out, in RGB, with transparency."""
 
 import io
 import logging
@@ -15,7 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from torch import Tensor
 
 from midflow.errors import OptionError, VideoError
-from midflow.video.color import from_rgb, planes_to_rgb
+from midflow.video.color import from_rgb, planes_to_rgb, to_alpha
 from midflow.video.frame import ColorSpec
 from midflow.video.output import PartialFile
 from midflow.video.pixel import is_transparent, layout, pack, unpack, working_format
@@ -46,6 +46,21 @@ def read_image(path: str | Path) -> tuple[Tensor, int]:
     Raises:
         VideoError: the file is missing, unreadable, damaged or not a picture.
     """
+    rgb, alpha, bits = read_rgba(path)
+    if alpha is not None:
+        log.warning("%s has transparency: it is left out", path)
+    return rgb, bits
+
+
+def read_rgba(path: str | Path) -> tuple[Tensor, Tensor | None, int]:
+    """`read_image` with its transparency.
+
+    Returns:
+        RGB, not premultiplied; opacity, (1, 1, H, W) in [0, 1], None for an opaque picture; bits.
+
+    Raises:
+        VideoError: as for `read_image`.
+    """
     path = Path(path)
     data = _read(path)
     try:
@@ -57,15 +72,14 @@ def read_image(path: str | Path) -> tuple[Tensor, int]:
         raise VideoError(f"{path} cannot be read as a picture: is it whole?") from error
     if frame is None or frame.is_corrupt or _is_cut_short(data):
         raise VideoError(f"{path} cannot be read as a picture: is it whole?")
-    if is_transparent(frame):
-        log.warning("%s has transparency: it is left out", path)
-    planar = working_format(frame.format.name)
+    planar = working_format(frame.format.name, keep_alpha=is_transparent(frame))
     color = picture_color(frame, layout(planar).kind)
-    rgb = planes_to_rgb(unpack(frame, planar), color, planar).clamp_(0, 1)
-    turns, flip = _UPRIGHT.get(_orientation(data), (0, False))
-    rgb = torch.rot90(rgb, turns, (2, 3))
-    rgb = rgb.flip(3) if flip else rgb
-    return rgb.contiguous(), 16 if layout(planar).bits > 8 else 8
+    planes = unpack(frame, planar)
+    rgb = planes_to_rgb(planes, color, planar).clamp_(0, 1)
+    alpha = to_alpha(planes, planar, rgb.device)
+    orientation = _orientation(data)
+    bits = 16 if layout(planar).bits > 8 else 8
+    return _upright(rgb, orientation), None if alpha is None else _upright(alpha, orientation), bits
 
 
 def write_image(
@@ -74,6 +88,7 @@ def write_image(
     bit_depth: int = 8,
     quality: int | None = None,
     overwrite: bool = False,
+    alpha: Tensor | None = None,
 ) -> None:
     """Write a picture under its final name only when it is whole.
 
@@ -86,6 +101,7 @@ def write_image(
         bit_depth: 8, or 16 for PNG; the other formats hold 8.
         quality: 1 to 100 for WebP; None: lossless.
         overwrite: whether an existing file is replaced.
+        alpha: opacity, (1, 1, H, W) in [0, 1]; JPEG leaves it out. None: an opaque picture.
 
     Raises:
         OptionError: another extension, bit depth or quality.
@@ -102,7 +118,7 @@ def write_image(
         raise OptionError(f"quality must lie in 1..100, got {quality}")
     file = PartialFile(path, overwrite)
     try:
-        file.path.write_bytes(_encode(suffix, rgb, bit_depth, quality))
+        file.path.write_bytes(_encode(suffix, rgb, bit_depth, quality, alpha))
     except OSError as error:
         file.discard()
         raise VideoError(f"{path} cannot be written: {error.strerror}") from error
@@ -136,20 +152,28 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _encode(suffix: str, rgb: Tensor, bit_depth: int, quality: int | None) -> bytes:
+def _encode(
+    suffix: str, rgb: Tensor, bit_depth: int, quality: int | None, alpha: Tensor | None
+) -> bytes:
+    a = "" if alpha is None else "a"
     if suffix in (".jpg", ".jpeg"):
         encoder, planar, coded, color = "mjpeg", "yuv444p", "yuvj444p", _JPEG_COLOR
         options = {"qmin": "1", "qmax": "1"}  # the finest quantiser there is
     elif suffix == ".webp":
-        encoder, planar, coded, color = "libwebp", "gbrp", "bgra", _FULL_RANGE_RGB
+        encoder, planar, coded, color = "libwebp", f"gbr{a}p", "bgra", _FULL_RANGE_RGB
         options = {"lossless": "1"} if quality is None else {"quality": str(quality)}
     elif bit_depth == 16:
-        encoder, planar, coded, color = "png", "gbrp16le", "rgb48be", _FULL_RANGE_RGB
+        encoder, planar, coded, color = (
+            "png",
+            f"gbr{a}p16le",
+            "rgba64be" if a else "rgb48be",
+            _FULL_RANGE_RGB,
+        )
         options = {}
     else:
-        encoder, planar, coded, color = "png", "gbrp", "rgb24", _FULL_RANGE_RGB
+        encoder, planar, coded, color = "png", f"gbr{a}p", "rgba" if a else "rgb24", _FULL_RANGE_RGB
         options = {}
-    frame = pack(from_rgb(rgb, color, planar), planar, coded)
+    frame = pack(from_rgb(rgb, color, planar, alpha), planar, coded)
     context = CodecContext.create(encoder, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = frame.width, frame.height
@@ -162,6 +186,12 @@ def _encode(suffix: str, rgb: Tensor, bit_depth: int, quality: int | None) -> by
         size = f"{frame.width}x{frame.height}"
         raise VideoError(f"{encoder} cannot hold a picture of {size} ({error.strerror})") from error
     return b"".join(bytes(packet) for packet in packets)
+
+
+def _upright(picture: Tensor, orientation: int) -> Tensor:
+    turns, flip = _UPRIGHT.get(orientation, (0, False))
+    picture = torch.rot90(picture, turns, (2, 3))
+    return (picture.flip(3) if flip else picture).contiguous()
 
 
 def _is_cut_short(data: bytes) -> bool:
