@@ -41,6 +41,19 @@ FlowScale = Annotated[
 ]
 Ensemble = Annotated[Flag, _option("Average both directions inside the network.", "--ensemble")]
 Tta = Annotated[Flag, _option("Average with the frames turned by 180 degrees.", "--tta")]
+Protect = Annotated[
+    Text,
+    _option(
+        "auto, off, or a picture, white where frames stay as they are; default: auto.",
+        metavar="auto|FILE|off",
+    ),
+]
+Tile = Annotated[
+    int | None,
+    _option(
+        "Paint in overlapping tiles of this side; default: where memory is short.", metavar="N"
+    ),
+]
 Factor = Annotated[
     Text, _option("Multiple of the rate: 2, 2.5 or 5/2; default: 2.", metavar="NUMBER")
 ]
@@ -221,8 +234,8 @@ def interpolator(given: dict[str, Any]) -> "Interpolator":
         UnknownModelError: no model has the name.
         CheckpointError: the weights cannot be used.
     """
-    names = ("device", "precision", "flow_scale", "ensemble", "tta")
-    options = {name: given[name] for name in names if given[name] is not None}
+    names = ("device", "precision", "flow_scale", "ensemble", "tta", "protect", "tile")
+    options = {name: given[name] for name in names if given.get(name) is not None}
     return midflow.Interpolator(midflow.load_model(given["model"]), **options)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
-    from midflow.interpolator import EncodedFrame, Interpolator
+    from midflow.engine import EncodedFrame
+    from midflow.interpolator import Interpolator
 
 Frames = TypeVar("Frames", Tensor, "np.ndarray[Any, Any]", list[Any])
 

@@ -81,6 +81,8 @@ def video(
     flow_scale: args.FlowScale = None,
     ensemble: args.Ensemble = False,
     tta: args.Tta = False,
+    protect: args.Protect = None,
+    tile: args.Tile = None,
     codec: args.Codec = None,
     crf: args.Crf = None,
     preset: args.Preset = None,
@@ -134,6 +136,8 @@ def images(
     flow_scale: args.FlowScale = None,
     ensemble: args.Ensemble = False,
     tta: args.Tta = False,
+    protect: args.Protect = None,
+    tile: args.Tile = None,
     overwrite: args.Overwrite = False,
     quiet: args.Quiet = False,
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from midflow.engine import EncodedFrame
 from midflow.errors import OptionError, VideoError
 from midflow.flow_picture import flow_to_rgb
 from midflow.image_files import (
@@ -24,7 +25,7 @@ from midflow.image_files import (
     require_picture_name,
     require_unused,
 )
-from midflow.interpolator import EncodedFrame, Interpolator
+from midflow.interpolator import Interpolator
 from midflow.rgba import Rgba, paint_rgba
 from midflow.schedule import Rate, parse_rate
 from midflow.video.image import read_rgba, write_image

@@ -5,8 +5,8 @@ The door between pictures of any size and a network.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,38 +15,19 @@ from torch import Tensor, nn
 from midflow import arrays
 from midflow.bisection import nearest_dyadic, plan_depth
 from midflow.device import choose_device
+from midflow.engine import PRECISIONS, EncodedFrame, Engine
 from midflow.errors import OptionError
+from midflow.memory import Settings
 from midflow.nets.config import FLOW_SCALES, IFNetConfig
 from midflow.nets.legacy import LegacyConfig
-from midflow.nets.prediction import Encoded, Prediction
+from midflow.nets.prediction import Prediction
 from midflow.nets.pyramid_config import PyramidConfig
-from midflow.padding import Padding
+from midflow.overlay import read_protection
+from midflow.tiles import SMALLEST_TILE
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 BACKENDS = ("auto", "torch")
-
-
-@dataclass(frozen=True)
-class EncodedFrame:
-    """A frame as `Interpolator.encode` keeps it: padded and encoded, for any number of pairs."""
-
-    image: Tensor
-    """(B, 3, H, W) float32 on the interpolator's device."""
-    padding: Padding
-    """How it was padded."""
-    encoded: Encoded
-    """What the network keeps of it."""
-    turned: Encoded | None
-    """The same of the frame turned by 180 degrees, with test-time augmentation."""
-
-    def __len__(self) -> int:
-        return len(self.image)
 
 
 class Interpolator:
@@ -62,9 +43,15 @@ class Interpolator:
         ensemble: average both directions in every block, where the network has it.
         tta: average with the pair turned by 180 degrees (twice the time).
         backend: "auto" or "torch".
+        protect: "auto" leaves pixels untouched that stand still in both frames before something
+            that moves (`midflow.overlay`); "off"; or a picture file or a tensor (1, 1, H, W), 1
+            (white) where frames stay as the nearer input.
+        tile: side, in pixels, of overlapping tiles that very large pictures are painted in, 256 or
+            more; 0 paints them whole while memory suffices (`midflow.memory`).
 
     Raises:
         OptionError: where an option is outside its range or the network has no ensemble.
+        VideoError: the picture of `protect` cannot be read.
     """
 
     def __init__(
@@ -76,6 +63,8 @@ class Interpolator:
         ensemble: bool = False,
         tta: bool = False,
         backend: str = "auto",
+        protect: str | Path | Tensor = "auto",
+        tile: int = 0,
     ) -> None:
         if not isinstance(model, nn.Module) or not hasattr(model, "encode_frame"):
             raise OptionError(
@@ -90,12 +79,14 @@ class Interpolator:
                 f"{model.release or 'this network'} has no ensemble: the features it carries from "
                 "block to block, or its fixed time, have no swapped form; tta=True works"
             )
+        if tile and tile < SMALLEST_TILE:
+            raise OptionError(f"tile must be 0 or at least {SMALLEST_TILE} pixels, got {tile}")
         self.device, self.device_reason = choose_device(device)
-        self.model: Any = model.to(self.device).eval()
-        self.precision = precision
-        self.flow_scale = float(flow_scale)
-        self.ensemble = ensemble
-        self.tta = tta
+        settings = Settings(precision, float(flow_scale), tile)
+        self._engine = Engine(
+            model.to(self.device).eval(), self.device, settings, ensemble=ensemble, tta=tta
+        )
+        self.protection = read_protection(protect)
         self._has_said_bisection = False
 
     @property
@@ -104,9 +95,34 @@ class Interpolator:
         return bool(self.config.has_timestep)
 
     @property
-    def pad_multiple(self) -> int:
-        """Sides are padded to multiples of this."""
-        return int(self.config.pad_multiple * max(1, 1 / self.flow_scale))
+    def model(self) -> Any:
+        """The network, on `device`."""
+        return self._engine.model
+
+    @property
+    def settings(self) -> Settings:
+        """Precision, flow scale and tiles as they are used: less than asked for on a shortage."""
+        return self._engine.settings
+
+    @property
+    def precision(self) -> str:
+        """Of the convolutions."""
+        return self.settings.precision
+
+    @property
+    def flow_scale(self) -> float:
+        """Resolution at which motion is sought."""
+        return self.settings.flow_scale
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether both directions are averaged inside the network."""
+        return self._engine.ensemble
+
+    @property
+    def tta(self) -> bool:
+        """Whether the pair is painted a second time, turned."""
+        return self._engine.tta
 
     @torch.inference_mode()
     def encode(self, img: Tensor | EncodedFrame) -> EncodedFrame:
@@ -121,9 +137,7 @@ class Interpolator:
         if isinstance(img, EncodedFrame):
             return img
         arrays.check_image(img)
-        image = img.to(self.device, torch.float32)
-        padding = Padding(image.shape[-2], image.shape[-1], self.pad_multiple)
-        return self._encode_padded(image, padding, padding.pad(image))
+        return self._engine.encode(img.to(self.device, torch.float32))
 
     @torch.inference_mode()
     def __call__(
@@ -149,9 +163,10 @@ class Interpolator:
         """
         enc0, enc1, times = self._checked(img0, img1, timestep)
         if self.has_timestep:
-            frames = enc0.padding.unpad(self._predict(enc0, enc1, times).frame)
+            frames = self._engine.frame(enc0, enc1, times)
         else:
             frames = self._bisect(enc0, enc1, times)
+        frames = self.protection(frames, enc0.image, enc1.image, times)
         return arrays.with_inputs(frames, enc0.image, enc1.image, times)
 
     @torch.inference_mode()
@@ -175,7 +190,7 @@ class Interpolator:
             raise OptionError(
                 f"this network estimates flow at timestep 0.5 only, got {timestep = }"
             )
-        return Prediction(*map(enc0.padding.unpad, self._predict(enc0, enc1, times)))
+        return self._engine.predict(enc0, enc1, times)
 
     def flow(
         self,
@@ -209,12 +224,6 @@ class Interpolator:
         """
         return arrays.interpolate(self, frames, factor)
 
-    def _encode_padded(self, image: Tensor, padding: Padding, padded: Tensor) -> EncodedFrame:
-        with self._autocast():
-            encoded = self.model.encode_frame(padded)
-            turned = self.model.encode_frame(padded.flip(2, 3)) if self.tta else None
-        return EncodedFrame(image, padding, encoded, turned)
-
     def _checked(
         self,
         img0: Tensor | EncodedFrame,
@@ -237,25 +246,6 @@ class Interpolator:
             raise OptionError(f"timestep must be between 0 and 1, got {timestep}")
         return enc0, enc1, times.expand(len(enc0)) if len(times) == 1 else times
 
-    def _predict(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Prediction:
-        prediction = self._run(enc0.encoded, enc1.encoded, times)
-        if enc0.turned is None or enc1.turned is None:
-            return prediction
-        turned = self._run(enc0.turned, enc1.turned, times)
-        frame, flow, weight = (x.flip(2, 3) for x in turned)
-        pairs = zip(prediction, (frame, -flow, weight), strict=True)
-        return Prediction(*((a + b) / 2 for a, b in pairs))
-
-    def _run(self, enc0: Encoded, enc1: Encoded, times: Tensor) -> Prediction:
-        with self._autocast():
-            return self.model(  # type: ignore[no-any-return]
-                enc0, enc1, times, flow_scale=self.flow_scale, ensemble=self.ensemble
-            )
-
-    def _autocast(self) -> torch.autocast:
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32)
-
     def _bisect(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Tensor:
         """Reaches `times` by halving intervals, for networks that only know t = 0.5."""
         if len(enc0) > 1:
@@ -277,9 +267,7 @@ class Interpolator:
             half = Fraction(1, time.denominator)
             before, after = self._reach(time - half, known), self._reach(time + half, known)
             middle = torch.full((1,), 0.5, device=self.device)
-            padded = self._predict(before, after, middle).frame
-            image = before.padding.unpad(padded)
-            known[time] = self._encode_padded(image, before.padding, before.padding.pad(image))
+            known[time] = self._engine.encode(self._engine.frame(before, after, middle))
         return known[time]
 
     def _say_bisection(self, wanted: list[float], depth: int) -> None:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from midflow.errors import OptionError
 from midflow.scenes import FILLS, SCENE_CUT_SSIM
@@ -33,6 +34,12 @@ class VideoOptions(WriterOptions):
     """Average both directions inside the network, where it can."""
     tta: bool = False
     """Average with the frames turned by 180 degrees; twice the time."""
+    protect: str | Path = "auto"
+    """auto: lettering and other edges that stand still in both frames stay untouched; off; or a
+    picture file, white where frames stay as they are."""
+    tile: int = 0
+    """Side in pixels of overlapping tiles to paint in, 256 or more; 0: whole frames while memory
+    suffices."""
     start: Fraction | float | None = None
     """Seconds into the clip to begin at; None for its beginning."""
     duration: Fraction | float | None = None

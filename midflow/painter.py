@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from midflow.interpolator import EncodedFrame, Interpolator
+from midflow.engine import EncodedFrame
+from midflow.interpolator import Interpolator
 from midflow.rgba import Rgba, blend_rgba, paint_rgba
 from midflow.scenes import fill_cut, is_cut, thumbnail
 from midflow.video.color import from_rgb, to_alpha, to_rgb

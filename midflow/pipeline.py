@@ -121,6 +121,8 @@ def _interpolator(model: str | Path | nn.Module | None, options: VideoOptions) -
         flow_scale=options.flow_scale,
         ensemble=options.ensemble,
         tta=options.tta,
+        protect=options.protect,
+        tile=options.tile,
     )
 
 

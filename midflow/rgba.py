@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from midflow.bisection import nearest_dyadic, plan_depth
-from midflow.interpolator import EncodedFrame, Interpolator
+from midflow.engine import EncodedFrame
+from midflow.interpolator import Interpolator
 from midflow.nets.warp import warp
 from midflow.video.frame import ClipInfo
 from midflow.video.pixel import layout

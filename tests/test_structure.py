@@ -29,7 +29,21 @@ ALLOWED = {
         "video",
     },
     "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
-    "interpolator": {"errors", "nets", "padding", "device", "bisection", "arrays"},
+    "overlay": {"errors", "video"},
+    "tiles": set(),
+    "memory": {"nets"},
+    "engine": {"errors", "memory", "nets", "padding", "tiles"},
+    "interpolator": {
+        "arrays",
+        "bisection",
+        "device",
+        "engine",
+        "errors",
+        "memory",
+        "nets",
+        "overlay",
+        "tiles",
+    },
 }
 
 

@@ -39,7 +39,7 @@ def identify(method: Any) -> str | None:
     for name, value in sorted(method.model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    options = (method.precision, method.flow_scale, method.ensemble, method.tta)
+    options = (method.settings, method.ensemble, method.tta, str(method.protection))
     digest.update(repr((method.config, options, method.device.type)).encode())
     return digest.hexdigest()
 

@@ -1,0 +1,162 @@
+"""Still overlays: subtitles, logos and displays that stand before a moving picture.
+
+A network that follows the picture carries lettering along with it. Where the picture behind it
+moves far, it loses the words altogether, although both frames show them at one place.
+
+The rule. At each pixel g0 and g1 are the slopes of luma in either frame (the difference of the
+neighbours on both sides, so a step from black to white has 1), and
+
+* an edge stands still where g0 . g1 > `EDGE`^2 and the two slopes point the same way, to within
+  acos(`ALIGNED`): neither frame alone makes one, and plain areas have none;
+* a pixel is still where no channel changes by more than `NOISE`, or, within `REACH` pixels of a
+  still edge, by more than `SHARE` of its slope (what encoders leave around hard lettering), but
+  never by more than `LOUDEST`;
+* a pixel is protected where it is still, within `REACH` pixels of a still edge that is still
+  itself, and `COMPANY` of the 5 x 5 pixels around it are as well.
+
+So a slow plain background does not freeze: it has no edges. Neither does a slow edge: at half a
+pixel a frame the pixels on it change by half of its slope. Protected pixels are the mix of both
+frames, which are the same there; at the border `SOFT` of the mix remains for one more pixel.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midflow.errors import OptionError
+
+PROTECT_WORDS = ("auto", "off")
+
+# Measured in benchmarks/overlays.py, on clips with and without lettering on them.
+EDGE = 0.2  # of white, over two pixels
+ALIGNED = 0.9
+NOISE = 3 / 255
+SHARE = 0.04
+LOUDEST = 12 / 255
+REACH = 4
+COMPANY = 0.3
+SOFT = 0.5
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Which pixels of painted frames stay as they are in the inputs."""
+
+    is_automatic: bool = True
+    """Find what stands still in each pair."""
+    mask: Tensor | None = None
+    """(1, 1, H, W) share of the input frame nearest in time, by hand."""
+
+    def __str__(self) -> str:
+        """What tells one protection from another."""
+        if self.mask is None:
+            return "auto" if self.is_automatic else "off"
+        data = self.mask.detach().cpu().contiguous().numpy().tobytes()
+        return f"mask {hashlib.sha256(data).hexdigest()}"
+
+    def __call__(self, frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
+        """Puts protected pixels into painted frames.
+
+        Args:
+            frames: (T, 3, H, W), painted.
+            img0: (B, 3, H, W) in [0, 1], B being T or 1.
+            img1: the later frame.
+            times: (T,) in [0, 1].
+
+        Raises:
+            OptionError: the mask has another size.
+        """
+        t = times.view(-1, 1, 1, 1)
+        if self.mask is not None:
+            kept = torch.where(t <= 0.5, img0, img1)
+            return torch.lerp(frames, kept, self._mask_like(frames))
+        if not self.is_automatic:
+            return frames
+        weight = still_overlay(img0, img1)
+        if not bool(weight.any()):
+            return frames
+        return torch.lerp(frames, torch.lerp(img0, img1, t), weight)
+
+    def _mask_like(self, frames: Tensor) -> Tensor:
+        assert self.mask is not None
+        if self.mask.shape[-2:] != frames.shape[-2:]:
+            sizes = [f"{x.shape[-1]}x{x.shape[-2]}" for x in (frames, self.mask)]
+            raise OptionError(
+                f"protect must have the size of the frames, {sizes[0]}, got {sizes[1]}"
+            )
+        return self.mask.to(frames)
+
+
+def read_protection(protect: str | Path | Tensor) -> Protection:
+    """What the option `protect` stands for.
+
+    Args:
+        protect: "auto"; "off"; a picture file, white where frames stay untouched; or the same as a
+            tensor (1, 1, H, W) in [0, 1].
+
+    Raises:
+        OptionError: it is none of these.
+        VideoError: the picture cannot be read.
+    """
+    if isinstance(protect, Tensor):
+        if protect.dim() != 4 or protect.shape[:2] != (1, 1):
+            raise OptionError(f"protect must have shape (1, 1, H, W), got {tuple(protect.shape)}")
+        return Protection(is_automatic=False, mask=protect)
+    if str(protect) in PROTECT_WORDS:
+        return Protection(is_automatic=str(protect) == "auto")
+    if not Path(protect).is_file():
+        raise OptionError(f"protect must be auto, off or a picture that exists, got {protect}")
+    from midflow.video.image import read_image
+
+    rgb, _ = read_image(Path(protect))
+    return Protection(is_automatic=False, mask=rgb.mean(1, keepdim=True))
+
+
+def still_overlay(img0: Tensor, img1: Tensor) -> Tensor:
+    """How much of each pixel is protected by the rule above, (B, 1, H, W) in [0, 1].
+
+    Args:
+        img0: (B, 3, H, W) in [0, 1].
+        img1: likewise; the order does not matter.
+    """
+    slope = _still_slope(img0.mean(1, keepdim=True), img1.mean(1, keepdim=True))
+    if not bool(slope.any()):
+        return slope
+    change = (img0 - img1).abs().amax(1, keepdim=True)
+    allowed = (SHARE * _grow(slope)).clamp(NOISE, LOUDEST)
+    still = (change <= allowed).to(change)
+    near = _grow(still * (slope > 0)) * still
+    kept = near * (_mean(near, 2) > COMPANY)
+    return torch.maximum(kept, SOFT * _mean(kept, 1))
+
+
+def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:
+    """Geometric mean of both slopes at edges that stand still, 0 elsewhere."""
+    x0, y0 = _slopes(luma0)
+    x1, y1 = _slopes(luma1)
+    both = x0 * x1 + y0 * y1
+    lengths = (x0.square() + y0.square()) * (x1.square() + y1.square())
+    is_edge = (both > EDGE**2) & (both > ALIGNED * lengths.sqrt())
+    return torch.where(is_edge, both, 0).sqrt()
+
+
+def _slopes(luma: Tensor) -> tuple[Tensor, Tensor]:
+    padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+    along_x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    return along_x, padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+
+
+def _grow(x: Tensor) -> Tensor:
+    """The largest value within `REACH` pixels along both sides."""
+    side = 2 * REACH + 1
+    along_x = F.max_pool2d(x, (1, side), 1, (0, REACH))
+    return F.max_pool2d(along_x, (side, 1), 1, (REACH, 0))
+
+
+def _mean(x: Tensor, radius: int) -> Tensor:
+    """The mean of what lies in the picture of the pixels around."""
+    return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)

@@ -1,0 +1,140 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from midflow.errors import OptionError
+from midflow.evaluate.lettering import LINE, caption
+from midflow.interpolator import Interpolator
+from midflow.overlay import Protection, read_protection, still_overlay
+from midflow.video.image import write_image
+from tests.crossfade import CrossFade
+
+SIZE = (96, 160)
+
+
+def scene(shift=0, seed=0):
+    """Soft blots, none of them white, that move to the right, (1, 3, 96, 160)."""
+    coarse = torch.rand(1, 3, 8, 24, generator=torch.Generator().manual_seed(seed))
+    wide = F.interpolate(coarse, (96, 288), mode="bicubic").clamp(0, 1) * 0.6
+    return wide[..., 64 - shift : 224 - shift]
+
+
+def lettering(size=2):
+    """Ink of a caption, (1, 1, 96, 160) in 0 or 1."""
+    ink = torch.zeros(1, 1, *SIZE)
+    ink[..., 40 : 40 + LINE * size, :] = 1 - caption("still words", 160, size)[:1]
+    return ink
+
+
+def with_letters(image, ink):
+    return torch.lerp(image, torch.ones(1, 3, 1, 1), ink)
+
+
+def error_inside(image, ink):
+    return float(((image - 1).abs() * ink).sum() / ink.sum() / 3)
+
+
+def covered(weight, ink):
+    return float((weight * ink).sum() / ink.sum())
+
+
+def test_still_lettering_before_a_moving_picture_is_found():
+    ink = lettering()
+    img0, img1 = with_letters(scene(0), ink), with_letters(scene(12), ink)
+    assert covered(still_overlay(img0, img1), ink) > 0.9
+
+
+def test_lettering_that_moves_with_the_picture_is_not():
+    ink = lettering()
+    img0 = with_letters(scene(0), ink)
+    img1 = with_letters(scene(12), ink.roll(7, -1))
+    assert covered(still_overlay(img0, img1), ink) < 0.05
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 2])
+def test_a_slow_edge_does_not_freeze(speed):
+    x = torch.arange(160.0).expand(1, 3, 96, -1)
+    img0, truth, img1 = ((x - 80 - speed * k).clamp(0, 1) for k in (0, 0.5, 1))
+    result = Protection()(truth, img0, img1, torch.tensor([0.5]))
+    assert (result - truth).abs().max() < 0.1
+    changed = ((img0 - img1).abs().amax(1, keepdim=True) > 0.1).float()
+    assert (still_overlay(img0, img1) * changed).max() < 0.5
+
+
+def test_a_slow_plain_background_does_not_freeze():
+    img0 = torch.linspace(0.2, 0.8, 160).expand(1, 3, 96, -1)
+    assert still_overlay(img0, img0 + 0.001).max() == 0
+
+
+def test_lettering_is_found_under_the_noise_of_an_encoder():
+    ink, noise = lettering(), torch.Generator().manual_seed(1)
+    img0, img1 = (
+        with_letters(scene(shift), ink) + 2 / 255 * torch.randn(1, 3, *SIZE, generator=noise)
+        for shift in (0, 12)
+    )
+    assert covered(still_overlay(img0, img1), ink) > 0.7
+
+
+def test_the_order_of_the_frames_does_not_matter_and_a_batch_is_one_by_one():
+    ink = lettering()
+    img0, img1 = with_letters(scene(0), ink), with_letters(scene(12), ink)
+    weight = still_overlay(img0, img1)
+    assert torch.equal(weight, still_overlay(img1, img0))
+    both = still_overlay(torch.cat((img0, scene(0))), torch.cat((img1, scene(9))))
+    assert torch.equal(both[:1], weight)
+
+
+def test_protected_pixels_are_the_inputs_and_the_rest_is_painted():
+    ink = lettering()
+    img0, img1 = with_letters(scene(0), ink), with_letters(scene(12), ink)
+    painted = torch.zeros(3, 3, *SIZE)
+    result = Protection()(painted, img0, img1, torch.tensor([0.25, 0.5, 0.75]))
+    weight = still_overlay(img0, img1)
+    whole = (weight == 1).expand_as(img0)
+    for frame in result:
+        assert (frame[None][whole] - img0[whole]).abs().max() < 12 / 255
+        assert frame[None][(weight == 0).expand_as(img0)].max() == 0
+
+
+def test_lettering_does_not_wobble_in_a_painted_frame():
+    """A network that mixes the frames, one of them shifted, carries the words along."""
+
+    class Dragging(CrossFade):
+        def forward(self, frame0, frame1, timestep=0.5, **options):
+            prediction = super().forward(frame0, frame1, timestep, **options)
+            return prediction._replace(frame=prediction.frame.roll(5, -1))
+
+    ink = lettering()
+    img0, img1 = with_letters(scene(0), ink), with_letters(scene(12), ink)
+    off, auto = (
+        Interpolator(Dragging(), "cpu", protect=protect)(img0, img1) for protect in ("off", "auto")
+    )
+    assert error_inside(auto, ink) < error_inside(off, ink) / 8
+
+
+def test_a_mask_keeps_the_nearer_frame(tmp_path):
+    mask = torch.zeros(1, 3, *SIZE)
+    mask[..., :40] = 1
+    write_image(tmp_path / "mask.png", mask)
+    interp = Interpolator(CrossFade(), "cpu", protect=tmp_path / "mask.png")
+    early, late = interp(scene(0), scene(12), [0.25, 0.75])
+    assert torch.equal(early[None, ..., :40], scene(0)[..., :40])
+    assert torch.equal(late[None, ..., :40], scene(12)[..., :40])
+    blend = torch.lerp(scene(0), scene(12), 0.25)
+    torch.testing.assert_close(early[None, ..., 40:], blend[..., 40:])
+
+
+def test_protections_tell_themselves_apart():
+    masks = [torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)]
+    names = {str(read_protection(protect)) for protect in ("auto", "off", *masks)}
+    assert len(names) == 4
+
+
+def test_what_cannot_be_a_protection_is_refused():
+    with pytest.raises(OptionError, match=r"auto, off or a picture that exists, got nothing\.png"):
+        read_protection("nothing.png")
+    with pytest.raises(OptionError, match=r"shape \(1, 1, H, W\), got \(4, 4\)"):
+        read_protection(torch.zeros(4, 4))
+    interp = Interpolator(CrossFade(), "cpu", protect=torch.ones(1, 1, 8, 8))
+    with pytest.raises(OptionError, match="size of the frames, 160x96, got 8x8"):
+        interp(scene(0), scene(5))
