@@ -88,6 +88,11 @@ Vfr = Annotated[
 Deinterlace = Annotated[
     Text, _option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
 ]
+SegmentFrames = Annotated[
+    int | None,
+    _option("Frames finished together, which an interruption can cost; default: 250.", metavar="N"),
+]
+Restart = Annotated[Flag, _option("Do not go on from an interrupted run.", "--restart")]
 
 Pictures = Annotated[
     list[Path],

@@ -38,7 +38,7 @@ class _Commands(TyperGroup):
             code = USAGE_ERROR if isinstance(error, OptionError) else ERROR
             _fail(str(error), code)
         except KeyboardInterrupt as stop:
-            _fail(str(stop) or "interrupted: the unfinished file was removed", INTERRUPTED)
+            _fail(str(stop) or "interrupted", INTERRUPTED)
 
 
 def _fail(text: str, code: int) -> NoReturn:
@@ -98,6 +98,8 @@ def video(
     end: args.End = None,
     vfr: args.Vfr = None,
     deinterlace: args.Deinterlace = None,
+    segment_frames: args.SegmentFrames = None,
+    restart: args.Restart = False,
     overwrite: args.Overwrite = False,
     quiet: args.Quiet = False,
     as_json: args.Json = False,

@@ -12,6 +12,10 @@ from midflow.time_plan import VFR_CHOICES
 from midflow.video.deinterlace import DEINTERLACE_CHOICES
 from midflow.video.encoders import WriterOptions
 
+SEGMENT_FRAMES = 250
+"""Output frames of a segment. x264 and x265 begin a new group of pictures after 250 frames anyway,
+so joints there cost next to nothing."""
+
 _CLOCK = re.compile(r"(\d+(?:\.\d*)?)|(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
 
 
@@ -56,9 +60,15 @@ class VideoOptions(WriterOptions):
     deinterlace: str = "refuse"
     """What is done with interlaced clips: refuse; auto (fields, where the clip is marked); fields
     (a picture for each, twice the rate) or frames, marked or not; or off, taken as they are."""
+    segment_frames: int = SEGMENT_FRAMES
+    """Output frames finished together: the most that an interruption can cost."""
+    restart: bool = False
+    """Begin anew where an earlier run was interrupted, instead of going on from there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.segment_frames < 1:
+            raise OptionError(f"segment_frames must be at least 1, got {self.segment_frames}")
         if not 0 <= self.scene_threshold <= 1:
             raise OptionError(
                 f"scene_threshold must be between 0 and 1, got {self.scene_threshold}"

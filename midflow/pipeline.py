@@ -6,7 +6,7 @@ bounded in bytes and at most three decoded frames are kept, so memory does not g
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby, islice
 from pathlib import Path
@@ -14,17 +14,23 @@ from pathlib import Path
 from torch import nn
 
 from midflow.interpolator import Interpolator
+from midflow.manifest import describe_job
 from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
 from midflow.painter import Painter, Picture
 from midflow.progress import Progress, Rates, VideoJob, VideoResult
 from midflow.rgba import warn_of_lost_alpha
 from midflow.schedule import OutputFrame, Rate, ntsc_rate, rate_label
-from midflow.time_plan import TimePlan, plan_times
+from midflow.segments import NO_LIMIT, Segments
+from midflow.time_plan import plan_times
+from midflow.timeline import read_from
 from midflow.video.frame import Frame, Planes
+from midflow.video.output import check_target
 from midflow.video.reader import VideoReader
-from midflow.video.writer import VideoWriter
+from midflow.video.segment import ONE_PIECE
+from midflow.video.writer import VideoWriter, container_format
 from midflow.workers import Feed, Sink
+from midflow.workfolder import WorkFolder
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +54,7 @@ def interpolate_video(
     The output has a constant rate: frame k stands exactly k / rate seconds after the first. There
     are `round(duration * rate)` frames, halves rounded up; after the last frame of the source, that
     frame is held. The options change each of these: `speed`, `vfr`, `end`. A file is either whole
-    or, after an error or Ctrl-C, not there.
+    or not there; after an error, Ctrl-C or a crash the same call goes on where it stopped.
 
     Args:
         source: the clip.
@@ -85,21 +91,43 @@ def interpolate_video(
             log.warning("fps %s is taken literally; the rate of NTSC video is %s", fps, exact)
         named = default_target(Path(source), rate, times.speed)
         path = named if target is None else Path(target)
-        with VideoWriter(
-            path,
-            info,
-            info.width,
-            info.height,
-            rate,
-            None,
-            info.pixel_format,
-            options,
-            times.time_base,
-        ) as writer:
+        container_format(path)
+        check_target(path, options.overwrite, info.path)
+        with (
+            WorkFolder(path) as folder,
+            VideoWriter(
+                path,
+                info,
+                info.width,
+                info.height,
+                rate,
+                None,
+                info.pixel_format,
+                options,
+                times.time_base,
+                folder.joined.with_suffix(path.suffix),
+            ) as writer,
+        ):
             warn_of_lost_alpha(info, writer.encoder, writer.pixel_format)
             interpolator = _interpolator(model, options)
-            run = _Run(reader, writer, interpolator, times, options, on_progress)
-            run.work()
+            job = _describe(reader, writer, interpolator, rate)
+            wish = {"frame rate": rate, "encoder": f"{writer.encoder} {writer.pixel_format}"}
+            folder.begin(
+                describe_job(info.path, wish, options, interpolator), restart=options.restart
+            )
+            painter = Painter(
+                interpolator,
+                info,
+                writer.color,
+                writer.pixel_format,
+                scene_threshold=options.scene_threshold,
+                scene_fill=options.scene_fill,
+            )
+            length = NO_LIMIT if writer.encoder in ONE_PIECE else options.segment_frames
+            with Segments(folder, writer.settings, times.schedule(info), length) as segments:
+                run = _Run(reader, segments, painter, job, times.frame_count(info), on_progress)
+                run.work()
+                segments.join(writer)
     return run.result(time.perf_counter() - started)
 
 
@@ -127,75 +155,91 @@ def _interpolator(model: str | Path | nn.Module | None, options: VideoOptions) -
 
 
 class _Run:
-    """One job on its way."""
+    """The way through a clip: every output frame of the segments that are still to be made."""
 
     def __init__(
         self,
         reader: VideoReader,
-        writer: VideoWriter,
-        interpolator: Interpolator,
-        times: TimePlan,
-        options: VideoOptions,
+        segments: Segments,
+        painter: Painter,
+        job: VideoJob,
+        total: int | None,
         on_progress: Callable[[Progress], object] | None,
     ) -> None:
-        info = reader.info
         self._reader = reader
+        self._segments = segments
+        self._painter = painter
+        self._job = job
         self._on_progress = on_progress
-        self._job = _describe(reader, writer, interpolator, times.frame_rate)
-        self._schedule = times.schedule(info)
-        self._painter = Painter(
-            interpolator,
-            info,
-            writer.color,
-            writer.pixel_format,
-            scene_threshold=options.scene_threshold,
-            scene_fill=options.scene_fill,
-        )
+        self._start = start = segments.find_start()
+        self._schedule = start.schedule
+        self._number = start.number  # of the next output frame
+        self._frames_in = start.index
         self._pictures: dict[int, Picture] = {}
-        self._feed: Feed[Frame] = Feed(reader, lambda frame: _bytes(frame.data), QUEUE_BYTES)
-        self._sink: Sink[tuple[Planes, Fraction, Fraction | None]] = Sink(
-            lambda item: writer.write(*item), lambda item: _bytes(item[0]), QUEUE_BYTES
+        frames = read_from(reader, start)
+        self._feed: Feed[Frame] = Feed(frames, lambda frame: _bytes(frame.data), QUEUE_BYTES)
+        self._sink: Sink[tuple[int, Planes, Fraction, Fraction | None, Sequence[Fraction]]] = Sink(
+            lambda item: segments.write(*item), lambda item: _bytes(item[1]), QUEUE_BYTES
         )
         self._painting_seconds = 0.0
-        self._done = 0
-        self._total = times.frame_count(info)
+        self._painted = 0
+        self._segment, self._first_cut = -1, 0
+        self._total = total
         self._started = self._reported = time.perf_counter()
 
     def work(self) -> None:
-        """Makes every frame."""
+        """Makes every frame that is missing."""
         self._report(is_due=True)
         last_duration = Fraction(0)
+        if self._start.index and self._schedule.needs(0):
+            self._pictures[0] = self._painter.picture(next(iter(self._reader)))
         with self._feed as frames, self._sink:
-            for index, frame in enumerate(frames):
+            for index, frame in enumerate(frames, self._start.index):
+                self._frames_in = index + 1
                 self._pictures[index] = self._painter.picture(frame)
+                self._segments.see(index, frame)
                 self._make(self._schedule.add(frame.pts))
                 self._forget()
                 last_duration = frame.duration
             self._make(self._schedule.finish(last_duration))
+        self._segments.finish(self._number)
         self._report(is_due=True)
 
     def result(self, seconds: float) -> VideoResult:
         """What has been done, in `seconds`."""
         return VideoResult(
             job=self._job,
-            frames_in=self._feed.count,
-            frames_out=self._sink.count,
+            frames_in=self._frames_in,
+            frames_out=self._number,
             seconds=seconds,
-            cuts=tuple(self._painter.cuts),
+            cuts=self._segments.cuts,
             damaged=self._reader.damaged,
             rates=self._rates(),
         )
 
     def _make(self, outputs: Iterable[OutputFrame]) -> None:
-        for (left, right), frames in groupby(outputs, lambda output: (output.left, output.right)):
+        """Paints what is lacking; a batch never reaches across a pair of frames or a segment."""
+        for (segment, left, right), group in groupby(self._numbered(outputs), _batch_key):
+            if not self._segments.lacks(segment):
+                continue
+            if segment != self._segment:
+                self._segment, self._first_cut = segment, len(self._painter.cuts)
+            frames = (output for _, output in group)
             while batch := list(islice(frames, self._painter.batch)):
                 started = time.perf_counter()
                 images = self._images(self._pictures[left], self._pictures[right], batch)
                 self._painting_seconds += time.perf_counter() - started
+                cuts = self._painter.cuts[self._first_cut :]
                 for planes, output in zip(images, batch, strict=True):
-                    self._sink.put((planes, output.pts, output.duration))
-                self._done += len(batch)
+                    self._sink.put((segment, planes, output.pts, output.duration, cuts))
+                self._painted += len(batch)
                 self._report()
+
+    def _numbered(self, outputs: Iterable[OutputFrame]) -> Iterator[tuple[int, OutputFrame]]:
+        """Each with the segment it belongs to."""
+        for output in outputs:
+            yield self._number // self._segments.length, output
+            self._number += 1
 
     def _images(self, left: Picture, right: Picture, batch: list[OutputFrame]) -> list[Planes]:
         if left is right:
@@ -209,7 +253,7 @@ class _Run:
     def _rates(self) -> Rates:
         return Rates(
             decode_fps=_rate(self._feed.count, self._feed.busy_seconds),
-            network_fps=_rate(self._done, self._painting_seconds),
+            network_fps=_rate(self._painted, self._painting_seconds),
             encode_fps=_rate(self._sink.count, self._sink.busy_seconds),
         )
 
@@ -218,10 +262,15 @@ class _Run:
         if self._on_progress is None or not (is_due or present - self._reported > _REPORT_SECONDS):
             return
         self._reported = present
-        total = self._total and max(self._total, self._done)
-        self._on_progress(
-            Progress(self._job, self._done, total, present - self._started, self._rates())
-        )
+        done = self._segments.kept_frames + self._painted
+        total = self._total and max(self._total, done)
+        seconds, kept = present - self._started, self._segments.kept_frames
+        self._on_progress(Progress(self._job, done, total, seconds, self._rates(), kept))
+
+
+def _batch_key(item: tuple[int, OutputFrame]) -> tuple[int, int, int]:
+    segment, output = item
+    return segment, output.left, output.right
 
 
 def _describe(

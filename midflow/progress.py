@@ -66,13 +66,16 @@ class Progress:
     seconds: float
     """Since the first frame was asked for."""
     rates: Rates
+    frames_kept: int = 0
+    """Of those made, the ones an earlier run had finished."""
 
     @property
     def eta_seconds(self) -> float | None:
         """Seconds left at the speed so far; None where that cannot be told."""
-        if self.frames_total is None or self.frames_done == 0:
+        painted = self.frames_done - self.frames_kept
+        if self.frames_total is None or painted == 0:
             return None
-        return max(0.0, self.seconds / self.frames_done * (self.frames_total - self.frames_done))
+        return max(0.0, self.seconds / painted * (self.frames_total - self.frames_done))
 
     def __str__(self) -> str:
         total = "?" if self.frames_total is None else self.frames_total

@@ -6,11 +6,15 @@ seconds in a second of the output: 1/4 is fourfold slow motion.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeAlias
 
 from midflow.errors import OptionError
 from midflow.gap_schedule import GapSchedule
 from midflow.schedule import Rate, Schedule, output_rate
 from midflow.video.frame import ClipInfo
+
+AnySchedule: TypeAlias = Schedule | GapSchedule
+"""What turns the times of source frames into output frames."""
 
 VFR_CHOICES = ("constant", "keep")
 """Output frames stand at a constant rate, or divide each gap between two source frames."""
@@ -31,7 +35,7 @@ class TimePlan:
     time_base: Fraction | None = None
     """Seconds of the output in which every frame time is whole; None: follows from the rate."""
 
-    def schedule(self, info: ClipInfo) -> Schedule | GapSchedule:
+    def schedule(self, info: ClipInfo) -> AnySchedule:
         """An empty schedule for the clip."""
         if self.gap_frames is not None:
             return GapSchedule(self.gap_frames, end=self.end)

@@ -14,7 +14,7 @@ from midflow.errors import OptionError, VideoError
 from midflow.options import VideoOptions
 from midflow.pipeline import default_target, interpolate_video
 from midflow.video.reader import VideoReader
-from midflow.video.writer import VideoWriter
+from midflow.video.segment import SegmentWriter
 from tests.crossfade import CrossFade, luma, read_clock, write_clip, write_clock
 from tests.video.clips import Recipe, decoded, make_clip, packets
 
@@ -300,14 +300,14 @@ def nothing_was_left(tmp_path, *names):
 def test_an_error_of_the_writer_reaches_the_caller_and_leaves_nothing(
     moving, tmp_path, monkeypatch
 ):
-    write, written = VideoWriter.write, itertools.count()
+    write, written = SegmentWriter.write, itertools.count()
 
     def full_disk(self, *args):
         if next(written) == 7:
             raise VideoError("writing out.mp4 failed: no space left")
         write(self, *args)
 
-    monkeypatch.setattr(VideoWriter, "write", full_disk)
+    monkeypatch.setattr(SegmentWriter, "write", full_disk)
     with pytest.raises(VideoError, match="no space left"):
         run(moving, tmp_path / "out.mp4")
     assert nothing_was_left(tmp_path, "moving.mp4")

@@ -237,7 +237,7 @@ def _preset(
 
 
 def _add_private_params(encoder: str, chosen: dict[str, str], hdr: Mapping[str, str]) -> None:
-    """Pass HDR metadata on, and keep the encoder from printing to the terminal."""
+    """Pass HDR metadata on, keep encoders from printing to the terminal, and to the same bits."""
     key = {"libx265": "x265-params", "libx264": "x264-params", "libsvtav1": "svtav1-params"}
     if encoder not in key:
         return
@@ -246,7 +246,9 @@ def _add_private_params(encoder: str, chosen: dict[str, str], hdr: Mapping[str, 
         "libx264": ("mastering-display", "cll"),
         "libsvtav1": ("mastering-display", "content-light"),
     }[encoder]
-    params = ["log-level=error"] if encoder == "libx265" else []
+    # x264's rate control in vector code reads memory it never set, so that bits differ by chance
+    always = {"libx265": ["log-level=error"], "libx264": ["cpu-independent=1"]}
+    params = always.get(encoder, [])
     for name, value in zip(names, map(hdr.get, ("master-display", "max-cll")), strict=True):
         if value:
             svt = encoder == "libsvtav1" and "G(" in value

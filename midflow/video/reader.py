@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ import av
 from midflow.errors import OptionError, VideoError
 from midflow.video.deinterlace import deinterlaced
 from midflow.video.frame import ClipInfo, Frame, Planes
+from midflow.video.losses import report_losses
 from midflow.video.pixel import unpack
 from midflow.video.source import (
     container_start,
@@ -28,14 +29,12 @@ from midflow.video.source import (
     open_source,
     stated_duration,
 )
-from midflow.video.timing import Timed, timed
+from midflow.video.timing import Timed, begin_at, timed
 
 log = logging.getLogger(__name__)
 
 # pictures around a key frame may need the group before it: begin at an earlier one, in seconds
 _SEEK_MARGIN = 1
-# a file that ends earlier than it says, by more than both, is reported as cut short
-_MISSING_SECONDS, _MISSING_FRAMES = 1, 5
 
 
 class VideoReader:
@@ -71,6 +70,7 @@ class VideoReader:
         self._path = Path(path)
         self._deinterlace = deinterlace
         self._interlaced = 0  # pictures that are marked so
+        self._is_filtered = False
         self.damaged = 0
         """Packets and frames that could not be decoded, or only in part, so far."""
         self._open()
@@ -92,7 +92,7 @@ class VideoReader:
     def _begin(self, start: Fraction, duration: Fraction | None) -> ClipInfo:
         """Find the first frame and describe the clip from there."""
         zero = container_start(self._container)
-        target = zero + start if start else None
+        target = self._target = zero + start if start else None
         self._timed = self._seek(target) if target is not None else self._pictures()
         first = next(self._timed, None)
         if first is None:
@@ -103,6 +103,7 @@ class VideoReader:
                 f"no frame of {self._path} can be decoded: the file is damaged or not a video"
             )
         info = describe(self._path, self._container, self._stream, first.picture)
+        self._described = info
         first, info = self._make_whole(first, info)
         self._first = first
         info = replace(info, start=first.pts, origin=min(zero, first.pts))
@@ -135,6 +136,7 @@ class VideoReader:
                 log.warning("%s is interlaced: its frames are taken as they are", self._path)
             return first, info
         frames = chain([first], self._timed)
+        self._is_filtered = True
         self._timed = deinterlaced(frames, self._stream, choice, 1 / info.frame_rate)
         first = next(self._timed, first)
         if choice == "frames":
@@ -145,21 +147,68 @@ class VideoReader:
 
     def _seek(self, target: Fraction) -> Iterator[Timed]:
         """Frames from the first one shown at or after `target`."""
-        stream = self._stream
-        if not self._is_decode_timed and stream.start_time is not None and stream.time_base:
+        frames = self._seek_near(target)
+        if frames is None:  # the file cannot seek, or only roughly: decode it from its beginning
+            self._reopen()
             frames = self._pictures()
-            try:
-                self._container.seek(int((target - _SEEK_MARGIN) / stream.time_base), stream=stream)
-                first = next(frames, None)
-            except av.FFmpegError:
-                first = None
-            if first is not None and first.pts <= target:
-                return _from(target, first, frames)
-            self.close()  # the file cannot seek, or only roughly: decode it from its beginning
-            self._open()
-            self.damaged = 0
+        return begin_at(target, next(frames, None), frames)
+
+    def _seek_near(self, target: Fraction) -> Iterator[Timed] | None:
+        """Frames from one at or somewhat before `target`; None where the file does not give any."""
+        stream = self._stream
+        if self._is_decode_timed or stream.start_time is None or not stream.time_base:
+            return None
         frames = self._pictures()
-        return _from(target, next(frames, None), frames)
+        try:
+            self._container.seek(int((target - _SEEK_MARGIN) / stream.time_base), stream=stream)
+            self._decoder.flush_buffers()
+            first = next(frames, None)
+        except av.FFmpegError:
+            return None
+        if first is None or first.pts > target:
+            return None
+        return chain((first,), frames)
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+        self.damaged = self._interlaced = 0
+
+    def jump(self, pts: Fraction) -> bool:
+        """Go on with the frame shown at `pts`, without decoding all before it.
+
+        Returns:
+            Whether the file gives such a frame. Whether it is the same picture that decoding from
+            the beginning gives is for the caller to see; if not, `skip` always leads there.
+        """
+        frames = None if self._is_filtered else self._seek_near(pts)
+        if frames is None:
+            return False
+        frames = begin_at(pts, next(frames, None), frames)
+        first = next(frames, None)
+        if first is None or first.pts != pts:
+            return False
+        self._first, self._timed = first, frames
+        self._frames = self._deliver()
+        return True
+
+    def skip(self, count: int) -> None:
+        """Begin again and go on with frame number `count`, by decoding all before it.
+
+        Raises:
+            VideoError: the file has become shorter.
+        """
+        self._reopen()
+        self._timed = self._seek(self._target) if self._target is not None else self._pictures()
+        first = next(self._timed, None)
+        if first is not None:
+            first, _ = self._make_whole(first, self._described)
+            self._timed = chain((first,), self._timed)
+            first = next(islice(self._timed, count, None), None)
+        if first is None:
+            raise VideoError(f"{self._path} has fewer than {count} frames: has it changed?")
+        self._first = first
+        self._frames = self._deliver()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in presentation order; a second time, those that are left."""
@@ -179,32 +228,8 @@ class VideoReader:
         if end is not None:
             gap = min(gap, end - current.pts) if end > current.pts else gap
         yield Frame(self._planes(current.picture), current.pts, gap)
-        self._report(current.pts + gap)
-
-    def _report(self, end: Fraction) -> None:
-        """Say once, at the end, what of the file could not be read."""
-        if self.damaged:
-            log.warning(
-                "%s is damaged: %d packets or frames could not be decoded whole",
-                self._path,
-                self.damaged,
-            )
-        if self._interlaced and not self.info.is_interlaced:
-            log.warning(
-                "%s is interlaced in part (%d frames): --deinterlace frames makes them whole",
-                self._path,
-                self._interlaced,
-            )
         stated = stated_duration(self._stream)
-        if stated is not None and not self.info.is_trimmed:
-            missing = self.info.start + stated - end
-            if missing > _MISSING_SECONDS and missing * self.info.frame_rate > _MISSING_FRAMES:
-                log.warning(
-                    "%s is cut short: it should last %.2f s and ends %.2f s early",
-                    self._path,
-                    stated,
-                    missing,
-                )
+        report_losses(self.info, self.damaged, self._interlaced, stated, current.pts + gap)
 
     def _planes(self, picture: av.VideoFrame) -> Planes:
         size = self.info.width, self.info.height
@@ -270,12 +295,3 @@ def probe(path: str | Path) -> ClipInfo:
     """
     with VideoReader(path) as reader:
         return reader.info
-
-
-def _from(target: Fraction, first: Timed | None, others: Iterator[Timed]) -> Iterator[Timed]:
-    """Pass over the frames shown before `target`."""
-    while first is not None and first.pts < target:
-        first = next(others, None)
-    if first is not None:
-        yield first
-        yield from others

@@ -95,3 +95,12 @@ def _spread(
 def _count_on(waiting: list[Timed], first: Fraction, gap: Fraction) -> Iterator[Timed]:
     for position, item in enumerate(waiting):
         yield item._replace(pts=first + gap * position)
+
+
+def begin_at(target: Fraction, first: Timed | None, others: Iterator[Timed]) -> Iterator[Timed]:
+    """Pass over the frames shown before `target`; `first` comes before `others`."""
+    while first is not None and first.pts < target:
+        first = next(others, None)
+    if first is not None:
+        yield first
+        yield from others
