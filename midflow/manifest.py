@@ -1,4 +1,4 @@
-"""What a video job is: everything the bytes of its result depend on."""
+"""What a video job is: for people, and everything the bytes of its result depend on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,6 +14,9 @@ from torch import nn
 import midflow
 from midflow.interpolator import Interpolator
 from midflow.options import VideoOptions
+from midflow.progress import VideoJob
+from midflow.video.frame import ClipInfo
+from midflow.video.writer import VideoWriter
 
 NO_EFFECT = {"overwrite", "restart", "device"}
 """Options that leave the frames as they are; of the device its kind counts."""
@@ -40,6 +43,28 @@ def describe_job(
         "device": _device(interpolator.device),
         "version": f"midflow {midflow.__version__}, torch {torch.__version__}, av {av.__version__}",
     }
+
+
+def summarize(
+    info: ClipInfo, writer: VideoWriter, interpolator: Interpolator, rate: Fraction
+) -> VideoJob:
+    """What is told of a job before its first frame; `rate` is that of the output."""
+    model = interpolator.model
+    return VideoJob(
+        source=info.path,
+        target=writer.path,
+        width=info.width,
+        height=info.height,
+        source_rate=info.frame_rate,
+        frame_rate=rate,
+        model=getattr(model, "release", None) or type(model).__name__,
+        device=str(interpolator.device),
+        device_reason=interpolator.device_reason,
+        backend="torch",
+        precision=interpolator.precision,
+        encoder=writer.encoder,
+        pixel_format=writer.pixel_format,
+    )
 
 
 def _text(value: Any) -> str:

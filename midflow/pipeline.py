@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from midflow.interpolator import Interpolator
-from midflow.manifest import describe_job
+from midflow.manifest import describe_job, summarize
 from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
 from midflow.painter import Painter, Picture
@@ -110,7 +110,7 @@ def interpolate_video(
         ):
             warn_of_lost_alpha(info, writer.encoder, writer.pixel_format)
             interpolator = _interpolator(model, options)
-            job = _describe(reader, writer, interpolator, rate)
+            job = summarize(reader.info, writer, interpolator, rate)
             wish = {"frame rate": rate, "encoder": f"{writer.encoder} {writer.pixel_format}"}
             folder.begin(
                 describe_job(info.path, wish, options, interpolator), restart=options.restart
@@ -271,27 +271,6 @@ class _Run:
 def _batch_key(item: tuple[int, OutputFrame]) -> tuple[int, int, int]:
     segment, output = item
     return segment, output.left, output.right
-
-
-def _describe(
-    reader: VideoReader, writer: VideoWriter, interpolator: Interpolator, rate: Fraction
-) -> VideoJob:
-    info, model = reader.info, interpolator.model
-    return VideoJob(
-        source=info.path,
-        target=writer.path,
-        width=info.width,
-        height=info.height,
-        source_rate=info.frame_rate,
-        frame_rate=rate,
-        model=getattr(model, "release", None) or type(model).__name__,
-        device=str(interpolator.device),
-        device_reason=interpolator.device_reason,
-        backend="torch",
-        precision=interpolator.precision,
-        encoder=writer.encoder,
-        pixel_format=writer.pixel_format,
-    )
 
 
 def _bytes(planes: Planes) -> int:
