@@ -25,7 +25,7 @@ _LOSSY_PREFIXES = ("h264_", "hevc_", "av1_", "vp9_", "lib", "mpeg", "mjpeg")
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality", "quality")
 
 SOUND_CHOICES = ("stretch", "keep", "drop")
-_ONLY_CODECS = {"apng": "apng", "gif": "gif", "webp": "libwebp_anim"}  # of animated pictures
+_ONLY_CODECS = {"apng": "apng", "gif": "gif", "webp": "webp"}  # of animated pictures
 _LARGEST_SPEED = 1000  # beyond it a slip of the finger is likelier than a wish
 
 
@@ -34,7 +34,8 @@ class WriterOptions:
     """How the output is encoded."""
 
     codec: str | None = None
-    """h264, hevc, av1, vp9, prores, ffv1 or any FFmpeg encoder; None: h264 at 8 bits, else hevc."""
+    """h264, hevc, av1, vp9, prores, ffv1, or of animations gif, apng, webp; or any FFmpeg encoder;
+    None: h264 at 8 bits, else hevc, or what the container is for."""
     crf: float | None = None
     """Constant quality, smaller is better; None: visually lossless (17 for h264)."""
     preset: str | None = None
@@ -93,6 +94,9 @@ FAMILIES = {
     ),
     "prores": _Family("prores_ks"),
     "ffv1": _Family("ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True),
+    "gif": _Family("gif", keeps_rgb=True),
+    "apng": _Family("apng", keeps_rgb=True),
+    "webp": _Family("libwebp_anim", options={"lossless": "1"}, keeps_rgb=True),
 }
 _ALIASES = {"h265": "hevc", "x265": "hevc", "x264": "h264", "avc": "h264", "libx264": "h264"}
 _ALIASES |= {family.encoder: name for name, family in FAMILIES.items()}

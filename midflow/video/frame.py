@@ -98,5 +98,7 @@ class ClipInfo:
     """Where a trimmed clip ends on the clip's time axis; None for the end of the file."""
     origin: Fraction = Fraction(0)
     """Time that becomes 0 in an output: a player's 0, or the first frame after a given start."""
+    plays: int | None = None
+    """How often an animated picture plays, 0 for ever; None where the clip is not one."""
     hdr: dict[str, str] = field(default_factory=dict)
     """Mastering display and content light level as x265 writes them; empty for clips without."""

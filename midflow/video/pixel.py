@@ -16,6 +16,7 @@ from av.video.plane import VideoPlane
 
 from midflow.errors import VideoError
 from midflow.video.frame import Plane, Planes
+from midflow.video.palette import with_palette
 
 # FFmpeg's scaler writes past the ends of rows, which its threads then leave in each other's way
 _SCALER_THREADS = 1
@@ -179,6 +180,8 @@ def unpack(frame: av.VideoFrame, target: str) -> Planes:
 def pack(planes: Planes, planar: str, coded: str) -> av.VideoFrame:
     """Put planes of the format `planar` into a frame of an encoder's format `coded`."""
     height, width = planes[0].shape
+    if coded == "pal8":
+        return with_palette(pack(planes, planar, "bgra"))
     direct = coded.replace("yuvj", "yuv") == planar
     frame = av.VideoFrame(width, height, coded if direct else planar)
     for plane, samples in zip(frame.planes, planes, strict=True):

@@ -16,6 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from midflow.errors import VideoError
+from midflow.video.animation import is_animated_webp, open_webp, plays
 from midflow.video.deinterlace import is_interlaced
 from midflow.video.frame import (
     RANGE_FULL,
@@ -58,6 +59,10 @@ def open_source(path: Path) -> InputContainer:
             raise VideoError(f"{path} is a folder: give a video file")
         if path.stat().st_size == 0 and path.is_file():
             raise VideoError(f"{path} is empty (0 bytes): copy or download it again")
+        with path.open("rb") as file:
+            head = file.read(32)
+        if is_animated_webp(head):
+            return open_webp(path.read_bytes(), path)
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
         return av.open(str(path.absolute()), metadata_errors="replace")
     except FileNotFoundError as error:
@@ -131,6 +136,7 @@ def describe(
         is_interlaced=is_interlaced(stream, frame),
         stream_index=stream.index,
         time_base=stream.time_base or Fraction(1, 90000),
+        plays=plays(path),
         hdr=_hdr(frame),
     )
 

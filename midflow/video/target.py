@@ -21,6 +21,7 @@ _ODD_SIZES = {
     "libsvtav1",
     "ffv1",
     "ffvhuff",
+    "gif",
     "mjpeg",
     "prores_ks",
     "prores",
@@ -72,8 +73,12 @@ def choose_pixel_format(
                 " choose yuv444p, or a codec such as vp9, av1 or ffv1"
             )
         return asked
+    if encoder == "gif":
+        return "pal8"
     names = names or [source.name]
-    usable = [n for n in names if (source.has_alpha or not has_alpha(n)) and _is_plain(n)]
+    # libwebp knows no RGB without alpha
+    any_alpha = source.has_alpha or (encoder == "libwebp_anim" and source.kind == "rgb")
+    usable = [n for n in names if (any_alpha or not has_alpha(n)) and _is_plain(n)]
     forms = {n: layout(working_format(n, keep_alpha=True)) for n in usable}
     fitting = [n for n in usable if _holds(encoder, forms[n], size)]
     if source.kind != "gray":

@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from midflow.errors import OptionError, VideoError
+from midflow.video.animation import play_options
 from midflow.video.encoders import WriterOptions
 from midflow.video.frame import ClipInfo, ColorSpec, Planes
 from midflow.video.output import PartialFile
@@ -185,6 +186,7 @@ class VideoWriter:
         if self._format in MP4:
             # the index before the pictures, so that a player on the web starts at once
             options["movflags"] = "+faststart"
+        options |= play_options(self._format, self._info.plays if self._info else None)
         return av.open(str(self._file.path), "w", container_options=options)
 
     def _begin(self) -> None:
