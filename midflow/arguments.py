@@ -72,6 +72,12 @@ PixFmt = Annotated[Text, _option("FFmpeg pixel format; default: the clip's own."
 EncoderOptions = Annotated[Text, _option("Further options of the encoder.", metavar="K=V:K=V")]
 Start = Annotated[Text, _option("Begin there: seconds or hh:mm:ss.fff.", metavar="TIME")]
 Duration = Annotated[Text, _option("Take so much: seconds or hh:mm:ss.fff.", metavar="TIME")]
+MaxGap = Annotated[
+    Text,
+    _option(
+        "Longest gap between two frames, as damaged times leave; default: 600.", metavar="TIME"
+    ),
+]
 SceneThreshold = Annotated[
     Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.3.")
 ]
@@ -180,6 +186,7 @@ def video_options(given: dict[str, Any]) -> "VideoOptions":
         "start": lambda text: parse_time(text, "start"),
         "duration": lambda text: parse_time(text, "duration"),
         "speed": lambda value: parse_rate(value, "speed"),
+        "max_gap": lambda text: parse_time(text, "max_gap"),
     }
     if given["slowmo"] is not None:
         if given["speed"] is not None:

@@ -90,6 +90,7 @@ def video(
     encoder_options: args.EncoderOptions = None,
     start: args.Start = None,
     duration: args.Duration = None,
+    max_gap: args.MaxGap = None,
     scene_threshold: args.SceneThreshold = None,
     scene_fill: args.SceneFill = None,
     slowmo: args.Slowmo = None,

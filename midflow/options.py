@@ -11,6 +11,7 @@ from midflow.schedule import ENDS
 from midflow.time_plan import VFR_CHOICES
 from midflow.video.deinterlace import DEINTERLACE_CHOICES
 from midflow.video.encoders import WriterOptions
+from midflow.video.limits import MAX_GAP
 
 SEGMENT_FRAMES = 250
 """Output frames of a segment. x264 and x265 begin a new group of pictures after 250 frames anyway,
@@ -48,6 +49,8 @@ class VideoOptions(WriterOptions):
     """Seconds into the clip to begin at; None for its beginning."""
     duration: Fraction | float | None = None
     """Seconds to take; None for all."""
+    max_gap: Fraction | float = MAX_GAP
+    """Most seconds from one frame to the next; a longer gap is an error, as damaged times are."""
     scene_threshold: float = SCENE_CUT_SSIM
     """Similarity, 0 to 1, below which two frames are a scene cut; 0 finds no cuts."""
     scene_fill: str = "hold"
@@ -81,6 +84,8 @@ class VideoOptions(WriterOptions):
         ):
             if (value := getattr(self, name)) not in choices:
                 raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        if not self.max_gap > 0:
+            raise OptionError(f"max_gap must be above 0 seconds, got {self.max_gap}")
 
 
 def parse_time(text: str, name: str) -> Fraction:

@@ -76,7 +76,9 @@ def interpolate_video(
     """
     started = time.perf_counter()
     options = options or VideoOptions()
-    with VideoReader(source, options.start, options.duration, options.deinterlace) as reader:
+    with VideoReader(
+        source, options.start, options.duration, options.deinterlace, options.max_gap
+    ) as reader:
         info = reader.info
         times = plan_times(
             info,

@@ -12,6 +12,7 @@ they were rounded from.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +27,9 @@ DEFAULT_FACTOR = Fraction(2)
 ENDS = ("hold", "drop", "loop")
 """After the last input frame: show it as long as the source does, show it once, or lead back to the
 first one."""
+MIN_FRAME_RATE = Fraction(1, 1000)  # frames/s
 MAX_FRAME_RATE = 10_000  # frames/s; beyond it a slip of the finger is likelier than a wish
+_HUGE_EXPONENT = re.compile(r"e[+-]?\d{3}", re.I)  # its digits would fill the memory
 _MAX_DENOMINATOR = 100_000  # keeps every rate inside the 32 bits that containers have for it
 _COMMON_TICK = Fraction(1, 1000)  # Matroska's; a file may have lost it since, but not its rounding
 _COARSEST_TICK = Fraction(1, 4)  # of a frame: coarser clocks cannot tell rounding from VFR
@@ -202,6 +205,11 @@ def output_rate(
         raise OptionError(
             f"the output rate must be at most {MAX_FRAME_RATE} frames/s, got {float(rate):g}"
         )
+    if rate < MIN_FRAME_RATE:
+        raise OptionError(
+            f"the output rate must be at least {float(MIN_FRAME_RATE)} frames/s, "
+            f"got {float(rate):g}"
+        )
     return rate.limit_denominator(_MAX_DENOMINATOR)
 
 
@@ -212,7 +220,9 @@ def parse_rate(value: Rate, name: str) -> Fraction:
         OptionError: it is not a number, or not positive.
     """
     try:
-        rate = Fraction(str(value).replace(" ", ""))  # through text: the decimal, not its binary
+        if _HUGE_EXPONENT.search(text := str(value).replace(" ", "")):
+            raise ValueError
+        rate = Fraction(text)  # through text: the decimal, not its binary
     except (ValueError, ZeroDivisionError):
         raise OptionError(
             f"{name} must be a number such as 60, 2.5 or 60000/1001, got {value!r}"

@@ -13,6 +13,9 @@ MAX_BYTES = 1 << 30
 """No file, archive or network may be larger; the largest release has 120 MB."""
 MAX_ENTRIES = 10_000
 """Nor may an archive have more entries."""
+_ANY_BYTES, _MOST_PACKED = 64 << 20, 50
+"""Beyond so many bytes, no archive may unpack to more than so many times its own size: weights are
+noise, which hardly packs."""
 
 ZIP_DAMAGE = (
     ArithmeticError,
@@ -53,6 +56,8 @@ def read_parts(path: Path) -> dict[str, RawFile]:
             return _read_folder(path)
         if not path.exists():
             raise CheckpointError(f"no file or folder at {path}: check the path")
+        if not path.is_file():
+            raise CheckpointError(f"{path} is a pipe or a device: copy what it gives to a file")
         if is_archive(path):
             return _read_archive(path)
         return {"flownet": _read_file(path)}
@@ -74,8 +79,8 @@ def is_torch_zip(archive: zipfile.ZipFile) -> bool:
     return any(PurePosixPath(name).name == "data.pkl" for name in archive.namelist())
 
 
-def check_zip(archive: zipfile.ZipFile, label: str) -> None:
-    """Refuses an archive that has too many entries or unpacks to too much.
+def check_zip(archive: zipfile.ZipFile, packed: int, label: str) -> None:
+    """Refuses an archive, of `packed` bytes, that has too many entries or unpacks to too much.
 
     Raises:
         CheckpointError: it does.
@@ -83,7 +88,12 @@ def check_zip(archive: zipfile.ZipFile, label: str) -> None:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise CheckpointError(f"{label} may hold up to {MAX_ENTRIES} entries, got {len(entries)}")
-    _check_size(sum(entry.file_size for entry in entries), f"{label}, unpacked,")
+    size = sum(entry.file_size for entry in entries)
+    _check_size(size, f"{label}, unpacked,")
+    if size > max(_ANY_BYTES, packed * _MOST_PACKED):
+        raise CheckpointError(
+            f"{label} unpacks from {packed} to {size} bytes: refused, weights do not pack so well"
+        )
 
 
 def _read_file(path: Path) -> RawFile:
@@ -107,7 +117,7 @@ def _walk(folder: Path) -> list[Path]:
 def _read_archive(path: Path) -> dict[str, RawFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            check_zip(archive, str(path))
+            check_zip(archive, path.stat().st_size, str(path))
             names = {name for name in archive.namelist() if not name.endswith("/")}
             chosen = _choose(names, str(path))
             # No lying header makes an entry longer: zipfile stops at the size `check_zip` summed.

@@ -122,7 +122,7 @@ def _read_safetensors(data: bytes, label: str) -> _Content:
 def _read_torch_zip(data: bytes, label: str) -> dict[Any, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            check_zip(archive, label)
+            check_zip(archive, len(data), label)
             names = archive.namelist()
             pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
             if any(name.endswith("/constants.pkl") for name in names):

@@ -98,6 +98,7 @@ FAMILIES = {
     "apng": _Family("apng", keeps_rgb=True),
     "webp": _Family("libwebp_anim", options={"lossless": "1"}, keeps_rgb=True),
 }
+_NARROWEST = {"libx265": 64}  # pixels; x265 writes beyond its memory where a row has 48 or fewer
 _ALIASES = {"h265": "hevc", "x265": "hevc", "x264": "h264", "avc": "h264", "libx264": "h264"}
 _ALIASES |= {family.encoder: name for name, family in FAMILIES.items()}
 
@@ -138,9 +139,14 @@ def plan_encoder(
         OptionError: a codec, preset, pixel format or option that does not exist, with the choices.
     """
     source = layout(pixel_format)
-    name = options.codec or _default_codec(container, source.bits)
+    name = options.codec or _default_codec(container, source.bits, size[0])
     name = _ALIASES.get(name, name)
     family = FAMILIES.get(name) or _Family(name, keeps_rgb=not name.startswith(_LOSSY_PREFIXES))
+    if size[0] < (least := _NARROWEST.get(family.encoder, 0)):
+        raise OptionError(
+            f"{family.encoder} needs pictures at least {least} pixels wide, got {size[0]}: "
+            "choose another codec, such as h264"
+        )
     known = _encoder_options(family.encoder)
     if source.has_alpha and not keeps_alpha(family.encoder, container):
         source = layout(planar_name(source.kind, source.bits, source.shift_x, source.shift_y))
@@ -170,13 +176,13 @@ def refusal(plan: EncoderPlan, size: tuple[int, int], error: Exception) -> str:
     )
 
 
-def _default_codec(container: str, bits: int) -> str:
+def _default_codec(container: str, bits: int, width: int) -> str:
     if container in _ONLY_CODECS:
         return _ONLY_CODECS[container]
     if container == "webm":
         return "vp9" if bits == 8 else "av1"
     # hardware decoders play 10-bit HEVC, and none plays 10-bit H.264
-    return "h264" if bits == 8 else "hevc"
+    return "h264" if bits == 8 or width < _NARROWEST["libx265"] else "hevc"
 
 
 @lru_cache(maxsize=32)

@@ -17,6 +17,7 @@ from torch import Tensor
 from midflow.errors import OptionError, VideoError
 from midflow.video.color import from_rgb, planes_to_rgb, to_alpha
 from midflow.video.frame import ColorSpec
+from midflow.video.limits import decoder_options, require_regular, require_size, stated_size
 from midflow.video.output import PartialFile
 from midflow.video.pixel import is_transparent, layout, pack, unpack, working_format
 from midflow.video.source import picture_color
@@ -44,7 +45,7 @@ def read_image(path: str | Path) -> tuple[Tensor, int]:
         (1, 3, H, W) float32 RGB in [0, 1], and the bits of a sample in the file, 8 or 16.
 
     Raises:
-        VideoError: the file is missing, unreadable, damaged or not a picture.
+        VideoError: the file is missing, unreadable, damaged, too large or not a picture.
     """
     rgb, alpha, bits = read_rgba(path)
     if alpha is not None:
@@ -64,12 +65,18 @@ def read_rgba(path: str | Path) -> tuple[Tensor, Tensor | None, int]:
     path = Path(path)
     data = _read(path)
     try:
-        with av.open(io.BytesIO(data), "r") as container:
+        if size := stated_size(data):
+            require_size(*size, path)
+        limit = decoder_options()  # whatever the header says
+        with av.open(io.BytesIO(data), "r", options=limit) as container:
             if not re.search("_pipe|webp|gif|apng|image2", container.format.name):
                 raise VideoError(f"{path} is not a picture ({container.format.long_name})")
+            container.streams.video[0].codec_context.options = limit
             frame = next(container.decode(video=0), None)
     except (av.FFmpegError, IndexError) as error:
         raise VideoError(f"{path} cannot be read as a picture: is it whole?") from error
+    if frame is not None:
+        require_size(frame.width, frame.height, path)
     if frame is None or frame.is_corrupt or _is_cut_short(data):
         raise VideoError(f"{path} cannot be read as a picture: is it whole?")
     planar = working_format(frame.format.name, keep_alpha=is_transparent(frame))
@@ -142,6 +149,7 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise VideoError(f"{path} is a folder: give a picture")
+        require_regular(path)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error

@@ -57,6 +57,8 @@ def check_target(path: Path, overwrite: bool = False, source: Path | None = None
         final = Path(os.path.realpath(path))
         if final.is_dir():
             raise VideoError(f"{path} is a folder: give a file name for the output")
+        if os.path.lexists(final) and not final.is_file():  # nor may it be replaced
+            raise VideoError(f"{path} is a pipe, a device or a broken link: give a file name")
         if not final.parent.is_dir():
             raise VideoError(f"the folder of {path} does not exist: create it first")
         if source is not None and final.exists() and os.path.samefile(source, final):

@@ -17,18 +17,12 @@ import av
 
 from midflow.errors import OptionError, VideoError
 from midflow.video.deinterlace import deinterlaced
+from midflow.video.demux import demux
 from midflow.video.frame import ClipInfo, Frame, Planes
+from midflow.video.limits import believable_hold, require_gap
 from midflow.video.losses import report_losses
 from midflow.video.pixel import unpack
-from midflow.video.source import (
-    container_start,
-    decoder_of,
-    describe,
-    main_video,
-    nominal_rate,
-    open_source,
-    stated_duration,
-)
+from midflow.video.source import container_start, describe, nominal_rate, open_clip, stated_duration
 from midflow.video.timing import Timed, begin_at, timed
 
 log = logging.getLogger(__name__)
@@ -50,10 +44,12 @@ class VideoReader:
             beginning.
         duration: seconds to read. None for all.
         deinterlace: what to do with interlaced pictures, one of `DEINTERLACE_CHOICES`.
+        max_gap: most seconds from one frame to the next. None for any.
 
     Raises:
-        VideoError: the file is missing, unreadable, not a video, or no frame of it can be decoded;
-            or it is interlaced, and that is refused.
+        VideoError: the file is missing, unreadable, not a video, larger than the limit, or no frame
+            of it can be decoded; or it is interlaced, and that is refused; or, while it is read, a
+            gap is longer than allowed.
         OptionError: start or duration is negative, or start lies behind the end.
     """
 
@@ -63,6 +59,7 @@ class VideoReader:
         start: Fraction | float | None = None,
         duration: Fraction | float | None = None,
         deinterlace: str = "off",
+        max_gap: Fraction | float | None = None,
     ) -> None:
         for name, value in (("start", start), ("duration", duration)):
             if value is not None and (value < 0 or (name == "duration" and value == 0)):
@@ -71,6 +68,7 @@ class VideoReader:
         self._deinterlace = deinterlace
         self._interlaced = 0  # pictures that are marked so
         self._is_filtered = False
+        self._max_gap = max_gap
         self.damaged = 0
         """Packets and frames that could not be decoded, or only in part, so far."""
         self._open()
@@ -84,9 +82,7 @@ class VideoReader:
         self._frames = self._deliver()
 
     def _open(self) -> None:
-        self._container = open_source(self._path)
-        self._stream = main_video(self._container, self._path)
-        self._decoder = decoder_of(self._stream)
+        self._container, self._stream, self._decoder = open_clip(self._path)
         self._is_decode_timed = self._container.format.name == "avi"
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> ClipInfo:
@@ -221,10 +217,12 @@ class VideoReader:
             gap = following.pts - current.pts
             if end is not None and following.pts >= end:
                 break
+            require_gap(gap, current.pts, self._max_gap, self._path)
             yield Frame(self._planes(current.picture), current.pts, gap)
             current = following
         else:
-            gap = current.duration or gap or 1 / self.info.frame_rate
+            usual = 1 / self.info.frame_rate
+            gap = believable_hold(current.duration or gap, usual, self._max_gap, self._path)
         if end is not None:
             gap = min(gap, end - current.pts) if end > current.pts else gap
         yield Frame(self._planes(current.picture), current.pts, gap)
@@ -251,7 +249,7 @@ class VideoReader:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decode all that can be decoded; damage is counted, not raised."""
-        packets = self._container.demux(self._stream)
+        packets = demux(self._container, [self._stream])
         while True:
             try:
                 packet = next(packets, None)

@@ -25,6 +25,7 @@ from midflow.video.frame import (
     ClipInfo,
     ColorSpec,
 )
+from midflow.video.limits import decoder_options, require_regular, require_size
 from midflow.video.pixel import is_transparent, layout, working_format
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ _SD_HEIGHT, _SD_WIDTH = 576, 1024
 _DEFAULT_RATE = Fraction(25)
 # above this a frame rate is a guess from the time base (90,000 or 1,000 "frames" per second)
 _LARGEST_RATE = 960
+_SMALLEST_RATE = Fraction(1, 1000)  # below this its timestamps are damaged
 _RATE_ROUNDING = Fraction(1, 100_000)
 _TIME_UNIT = Fraction(1, 1_000_000)  # of a container's start and duration
 
@@ -59,12 +61,14 @@ def open_source(path: Path) -> InputContainer:
             raise VideoError(f"{path} is a folder: give a video file")
         if path.stat().st_size == 0 and path.is_file():
             raise VideoError(f"{path} is empty (0 bytes): copy or download it again")
+        require_regular(path)
         with path.open("rb") as file:
             head = file.read(32)
         if is_animated_webp(head):
             return open_webp(path.read_bytes(), path)
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
-        return av.open(str(path.absolute()), metadata_errors="replace")
+        options = decoder_options()  # for the frames looked at while opening
+        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error
     except PermissionError as error:
@@ -74,6 +78,21 @@ def open_source(path: Path) -> InputContainer:
         raise VideoError(
             f"{path} cannot be opened as a video ({reason}): is it whole, and a video file?"
         ) from error
+
+
+def open_clip(path: Path) -> tuple[InputContainer, VideoStream, VideoCodecContext]:
+    """A file, the stream of it to interpolate, and that one's decoder.
+
+    Raises:
+        VideoError: as for `open_source` and `main_video`.
+    """
+    container = open_source(path)
+    try:
+        stream = main_video(container, path)
+        return container, stream, decoder_of(stream)
+    except BaseException:
+        container.close()
+        raise
 
 
 def main_video(container: InputContainer, path: Path) -> VideoStream:
@@ -98,6 +117,8 @@ def main_video(container: InputContainer, path: Path) -> VideoStream:
         raise VideoError(
             f"{path} holds video in a codec this FFmpeg cannot decode: convert it to H.264 first"
         )
+    require_size(stream.width, stream.height, path)
+    stream.codec_context.options = decoder_options()  # whatever the frames say
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
@@ -109,6 +130,7 @@ def describe(
     path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame
 ) -> ClipInfo:
     """Everything the first frame and the headers tell; `start` is for the reader to fill."""
+    require_size(frame.width, frame.height, path)
     coded = frame.format.name
     transparent = is_transparent(frame)
     pixel_format = working_format(coded, keep_alpha=transparent or not frame.format.has_palette)
@@ -153,6 +175,7 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
         return decoder
     assert isinstance(other, VideoCodecContext)
     other.extradata = decoder.extradata
+    other.options = decoder_options()
     return other
 
 
@@ -174,7 +197,7 @@ def is_cover(stream: Stream) -> bool:
 def nominal_rate(stream: VideoStream) -> Fraction:
     """Frames per second: the average where it is believable, else FFmpeg's guess, else 25."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and 0 < rate <= _LARGEST_RATE:
+        if rate and _SMALLEST_RATE <= rate <= _LARGEST_RATE:
             return _standard_rate(Fraction(rate))
     return _DEFAULT_RATE
 

@@ -9,6 +9,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 
+from midflow.video.demux import demux
 from midflow.video.source import open_source
 
 # written by muxers about the file they made; copying them would describe the wrong file
@@ -45,7 +46,7 @@ def copy_stream_tags(source: Stream, target: Stream) -> None:
 def read_cover(path: Path, index: int) -> "Packet[Stream] | None":
     """The one packet of a picture; a container of its own, for seeking would lose the packet."""
     with open_source(path) as source:
-        return next((p for p in source.demux(source.streams[index]) if p.size), None)
+        return next((p for p in demux(source, [source.streams[index]]) if p.size), None)
 
 
 def stream_name(stream: Stream) -> str:

@@ -19,6 +19,7 @@ from av.subtitles.stream import SubtitleStream
 
 from midflow.errors import VideoError
 from midflow.video.clock import output_clock
+from midflow.video.demux import demux
 from midflow.video.encoders import WriterOptions
 from midflow.video.frame import ClipInfo
 from midflow.video.sound import SoundStretcher
@@ -215,7 +216,7 @@ class StreamCopier:
         if info.is_trimmed and info.start > _MARGIN:
             self._source.seek(int((info.start - _MARGIN) * av.time_base))
         try:
-            for packet in self._source.demux(wanted):
+            for packet in demux(self._source, wanted, info.path):
                 if packet.dts is None and packet.pts is None:
                     continue  # the empty packet at the end of a stream
                 if info.end is not None and _time(packet) > info.end + _MARGIN:
