@@ -13,13 +13,14 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from midflow.errors import VideoError
+from midflow.video.limits import max_pixels
 
 _MILLISECOND = Fraction(1, 1000)
 _HEAD = 1 << 16  # bytes in which the number of plays stands
 _IS_ANIMATED, _HAS_ALPHA = 0x02, 0x10  # flags of WebP's VP8X chunk
 _OVERWRITES, _CLEARS = 0x02, 0x01  # flags of a frame: instead of blending; erased after it
 _SHORTEST = 10  # milliseconds that players give a frame without a duration
-_LARGEST_AREA = 1 << 26  # pixels; four bytes each are kept
+_LARGEST_AREA = 1 << 25  # pixels; blending takes some 40 bytes for each
 
 
 def plays(path: Path) -> int | None:
@@ -133,7 +134,7 @@ def _average_rate(data: bytes) -> Fraction:
 
 def _size(data: bytes) -> tuple[int, int]:
     size = _u24(data, 24) + 1, _u24(data, 27) + 1
-    if size[0] * size[1] > _LARGEST_AREA:
+    if size[0] * size[1] > min(_LARGEST_AREA, max_pixels()):
         raise ValueError("no player shows a WebP so large")
     return size
 
@@ -166,15 +167,15 @@ def _still(frame: _Frame) -> np.ndarray:
         body = b"VP8X" + struct.pack("<II", 10, _HAS_ALPHA) + sides + body
     file = b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
     with av.open(io.BytesIO(file), "r", format="webp_pipe") as still:
-        picture = next(still.decode(video=0)).to_ndarray(format="rgba")
-    if picture.shape[1::-1] != frame.size:
+        decoded = next(still.decode(video=0), None)
+    if decoded is None or (decoded.width, decoded.height) != frame.size:
         raise ValueError("a frame has another size than it says")
-    return picture
+    return decoded.to_ndarray(format="rgba")
 
 
 def _over(picture: np.ndarray, below: np.ndarray) -> np.ndarray:
     """`picture` on top of `below`; both are not premultiplied."""
-    alpha, under = picture[..., 3:] / 255.0, below[..., 3:] / 255.0
+    alpha, under = (p[..., 3:] / np.float32(255) for p in (picture, below))
     whole = alpha + under * (1 - alpha)
     mixed = picture[..., :3] * alpha + below[..., :3] * under * (1 - alpha)
     color = mixed / np.where(whole > 0, whole, 1)

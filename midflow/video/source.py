@@ -81,11 +81,7 @@ def open_source(path: Path) -> InputContainer:
 
 
 def open_clip(path: Path) -> tuple[InputContainer, VideoStream, VideoCodecContext]:
-    """A file, the stream of it to interpolate, and that one's decoder.
-
-    Raises:
-        VideoError: as for `open_source` and `main_video`.
-    """
+    """A file, its stream to interpolate and that one's decoder; raises as `main_video` does."""
     container = open_source(path)
     try:
         stream = main_video(container, path)
