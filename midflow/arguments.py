@@ -79,7 +79,7 @@ MaxGap = Annotated[
     ),
 ]
 SceneThreshold = Annotated[
-    Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.3.")
+    Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.4.")
 ]
 SceneFill = Annotated[Text, _option("Across a cut: hold, nearest or blend; default: hold.")]
 Slowmo = Annotated[

@@ -1,9 +1,20 @@
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from midflow.evaluate.metrics import ssim_matlab
-from midflow.scenes import FILLS, SCENE_CUT_SSIM, fill_cut, is_cut, thumbnail
+from midflow.scenes import (
+    FILLS,
+    PAN_CORRELATION,
+    SCENE_CUT_SSIM,
+    fill_cut,
+    is_cut,
+    moved_correlation,
+    similarity,
+    thumbnail,
+)
 from tests import parity
 
 
@@ -55,6 +66,37 @@ def test_a_fade_or_a_flash_is_no_cut(change):
     assert not cut(change(frame), frame)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_a_quick_pan_is_no_cut(share):
+    wide = picture(3, width=320)
+    moved = wide[..., int(share * 160) :][..., :160]
+    assert not cut(wide[..., :160], moved)
+    assert not cut(moved, wide[..., :160])
+
+
+def test_a_quick_pan_would_be_a_cut_by_similarity_alone():
+    wide = picture(3, width=320)
+    first, moved = thumbnail(wide[..., :160]), thumbnail(wide[..., 80:240])
+    assert similarity(first, moved) < SCENE_CUT_SSIM
+    assert moved_correlation(first, moved) > PAN_CORRELATION
+    assert moved_correlation(first, thumbnail(picture(4))) < PAN_CORRELATION
+
+
+@pytest.mark.parametrize("steps", [4, 8, 24])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_no_step_of_a_fade_is_a_cut(steps, level):
+    frame, plain = picture(2), torch.full((1, 3, 90, 160), level)
+    frames = [torch.lerp(frame, plain, k / steps) for k in range(steps + 1)]
+    for first, second in pairwise(frames):
+        assert not cut(first, second)
+        assert not cut(second, first)
+
+
+def test_no_step_of_a_cross_fade_is_a_cut():
+    frames = [torch.lerp(picture(2), picture(7), k / 8) for k in range(9)]
+    assert not any(cut(first, second) for first, second in pairwise(frames))
+
+
 def test_a_change_of_level_would_be_a_cut_by_plain_similarity():
     frame = thumbnail(picture(1))
     assert float(ssim_matlab(frame, thumbnail(picture(1) * 0.15))) < SCENE_CUT_SSIM
@@ -70,7 +112,7 @@ def test_grain_is_no_cut():
 
 def test_threshold_zero_finds_no_cuts_and_one_finds_many():
     assert not cut(picture(1), picture(2), 0.0)
-    assert cut(picture(1), picture(1).roll(9, 3), 1.0)
+    assert cut(picture(1), torch.lerp(picture(1), picture(2), 0.6), 1.0)
     assert not cut(picture(1), picture(1), 0.99)
 
 
