@@ -81,6 +81,11 @@ MaxGap = Annotated[
 SceneThreshold = Annotated[
     Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.4.")
 ]
+CutsFile = Annotated[
+    Path | None,
+    _option("Take the scene cuts from there: times or frame numbers, one a line.", "--cuts"),
+]
+WriteCuts = Annotated[Path | None, _option("Write the times of the scene cuts there.")]
 SceneFill = Annotated[Text, _option("Across a cut: hold, nearest or blend; default: hold.")]
 Slowmo = Annotated[
     Text, _option("So many times slower, at the clip's own rate or --fps.", metavar="NUMBER")
@@ -183,6 +188,7 @@ def video_options(given: dict[str, Any]) -> "VideoOptions":
 
     parsers: dict[str, Callable[[str], Any]] = {
         "encoder_options": parse_encoder_options,
+        "protect": lambda text: text if text in ("auto", "off") else Path(text),
         "start": lambda text: parse_time(text, "start"),
         "duration": lambda text: parse_time(text, "duration"),
         "speed": lambda value: parse_rate(value, "speed"),

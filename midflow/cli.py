@@ -93,6 +93,8 @@ def video(
     max_gap: args.MaxGap = None,
     scene_threshold: args.SceneThreshold = None,
     scene_fill: args.SceneFill = None,
+    cuts: args.CutsFile = None,
+    write_cuts: args.WriteCuts = None,
     slowmo: args.Slowmo = None,
     speed: args.Speed = None,
     sound: args.Sound = None,

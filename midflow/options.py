@@ -55,6 +55,10 @@ class VideoOptions(WriterOptions):
     """Similarity, 0 to 1, below which two frames are a scene cut; 0 finds no cuts."""
     scene_fill: str = "hold"
     """What stands between the frames of a cut: hold, nearest or blend."""
+    cuts: Path | None = None
+    """A list of cuts to go by instead of looking for them, see `midflow.cut_list`."""
+    write_cuts: Path | None = None
+    """Where to write such a list of the cuts that were found or given."""
     end: str = "hold"
     """After the last frame: hold it as long as the source does, drop all that would follow it, or
     loop, which leads back to the first frame."""

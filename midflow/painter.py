@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from midflow.cut_list import Cuts
 from midflow.engine import EncodedFrame
 from midflow.interpolator import Interpolator
 from midflow.rgba import Rgba, blend_rgba, paint_rgba
@@ -67,6 +68,7 @@ class Painter:
         pixel_format: of the planes to make.
         scene_threshold: as in `VideoOptions`.
         scene_fill: as in `VideoOptions`.
+        given_cuts: where the cuts are, instead of looking for them.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Painter:
         *,
         scene_threshold: float,
         scene_fill: str,
+        given_cuts: Cuts | None = None,
     ) -> None:
         self.cuts: list[Fraction] = []
         """Times of the frames that begin a scene, of the pairs painted so far."""
@@ -88,6 +91,7 @@ class Painter:
         self._has_alpha = layout(pixel_format).has_alpha and layout(info.pixel_format).has_alpha
         self._threshold = scene_threshold
         self._fill = scene_fill
+        self._given_cuts = given_cuts
         self._pair: tuple[Picture, Picture] | None = None
         self._is_cut = self._is_still = False
         self._passed: tuple[Picture, Planes] | None = None
@@ -131,11 +135,14 @@ class Painter:
         self._pair = left, right
         planes = zip(left.frame.data, right.frame.data, strict=True)
         self._is_still = all(np.array_equal(a, b) for a, b in planes)
-        self._is_cut = not self._is_still and is_cut(
-            left.thumbnail, right.thumbnail, self._threshold
-        )
+        self._is_cut = not self._is_still and self._is_cut_between(left, right)
         if self._is_cut and left.frame.pts < right.frame.pts:  # not where a loop closes
             self.cuts.append(right.frame.pts)
+
+    def _is_cut_between(self, left: Picture, right: Picture) -> bool:
+        if self._given_cuts is not None and left.frame.pts < right.frame.pts:
+            return self._given_cuts.is_between(left.frame.pts, right.frame.pts)
+        return is_cut(left.thumbnail, right.thumbnail, self._threshold)
 
     def _fill_cut(self, left: Picture, right: Picture, timestep: float) -> Planes:
         if left.alpha is None or right.alpha is None:

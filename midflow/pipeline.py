@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
+from midflow.cut_list import read_cuts, write_cuts
 from midflow.interpolator import Interpolator
 from midflow.manifest import describe_job, summarize
 from midflow.nets.checkpoint import load_model
@@ -124,12 +125,15 @@ def interpolate_video(
                 writer.pixel_format,
                 scene_threshold=options.scene_threshold,
                 scene_fill=options.scene_fill,
+                given_cuts=read_cuts(options.cuts).of(info) if options.cuts else None,
             )
             length = NO_LIMIT if writer.encoder in ONE_PIECE else options.segment_frames
             with Segments(folder, writer.settings, times.schedule(info), length) as segments:
                 run = _Run(reader, segments, painter, job, times.frame_count(info), on_progress)
                 run.work()
                 segments.join(writer)
+        if options.write_cuts:
+            write_cuts(options.write_cuts, segments.cuts)
     return run.result(time.perf_counter() - started)
 
 
