@@ -58,8 +58,15 @@ Factor = Annotated[
     Text, _option("Multiple of the rate: 2, 2.5 or 5/2; default: 2.", metavar="NUMBER")
 ]
 
-Source = Annotated[Path, _argument("The clip.", "IN")]
-Target = Annotated[Path | None, _argument("The output; default: IN.60fps.mp4.", "[OUT]")]
+Clips = Annotated[
+    list[Path] | None,
+    _argument("Clips or folders of clips, then the output: a name or a folder.", "IN... [OUT]"),
+]
+OutDir = Annotated[Path | None, _option("Folder for all outputs.", metavar="FOLDER")]
+ListFile = Annotated[
+    Path | None, _option("File with further inputs, one a line.", "--list", metavar="FILE")
+]
+SkipExisting = Annotated[Flag, _option("Pass over inputs whose output exists.", "--skip-existing")]
 Fps = Annotated[
     Text, _option("Or the rate: 60, 59.94, 60000/1001; speed and sound stay.", metavar="RATE")
 ]

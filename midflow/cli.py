@@ -21,6 +21,7 @@ from midflow.errors import MidflowError, OptionError
 if TYPE_CHECKING:
     from midflow.evaluate.run import EvalOptions
     from midflow.interpolator import Interpolator
+    from midflow.progress import VideoResult
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 SPIN_COUNT = "1000"
@@ -71,8 +72,10 @@ def _root(version: args.Version = False) -> None:
 @app.command()
 def video(
     ctx: typer.Context,
-    source: args.Source,
-    target: args.Target = None,
+    paths: args.Clips = None,
+    out_dir: args.OutDir = None,
+    list_file: args.ListFile = None,
+    skip_existing: args.SkipExisting = False,
     factor: args.Factor = None,
     fps: args.Fps = None,
     model: args.Model = None,
@@ -107,25 +110,38 @@ def video(
     quiet: args.Quiet = False,
     as_json: args.Json = False,
 ) -> None:
-    """Write a video at another frame rate; speed, sound and all other streams stay."""
+    """Write videos at another frame rate; speed, sound and all other streams stay."""
     options = args.video_options(ctx.params)
+    from midflow import pipeline
+    from midflow.batch import Task, plan_tasks, run_tasks
     from midflow.display import Display
-    from midflow.pipeline import interpolate_video
 
+    tasks = plan_tasks(paths or [], out_dir, list_file)
     with Display(is_quiet=quiet or as_json) as display:
-        result = interpolate_video(
-            source,
-            target,
-            fps=fps,
-            factor=factor,
-            model=model,
-            options=options,
-            on_progress=display.video,
-        )
+
+        def work(task: Task) -> "VideoResult":
+            return pipeline.interpolate_video(
+                task.source,
+                task.target,
+                fps=fps,
+                factor=factor,
+                model=model,
+                options=options,
+                on_progress=display.video,
+            )
+
+        if isinstance(tasks, Task) and not skip_existing:
+            result = work(tasks)
+            failed = False
+        else:
+            tasks = [tasks] if isinstance(tasks, Task) else tasks
+            result = run_tasks(tasks, work, skip_existing=skip_existing)
+            failed = bool(result.failed)
     if as_json:
         print(json.dumps(result.as_dict()))
     elif not quiet:
         print(result)
+    raise typer.Exit(ERROR if failed else 0)
 
 
 @app.command()

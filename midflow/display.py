@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from midflow.doctor import Report
     from midflow.download import Progress as Pulling
     from midflow.evaluate.evaluation import EvalProgress
-    from midflow.progress import Progress
+    from midflow.progress import Progress, VideoJob
     from midflow.train.journal import Progress as Training
 
 _PARTS = 1000  # of a run, for its bar
@@ -41,7 +41,7 @@ class Display:
             disable=is_quiet or not self._console.is_terminal,
         )
         self._task = self._bars.add_task("", total=None)
-        self._has_begun = False
+        self._job: VideoJob | None = None
         self._last_line = time.monotonic()
         self._handler = _ConsoleHandler(self._console)
         self._handler.setLevel(logging.ERROR if is_quiet else logging.WARNING)
@@ -67,8 +67,8 @@ class Display:
 
     def video(self, progress: "Progress") -> None:
         """Takes the progress of `interpolate_video`."""
-        if not self._has_begun:
-            self._has_begun = True
+        if progress.job != self._job:
+            self._job = progress.job
             self.say(str(progress.job))
         self._show(progress.frames_done, progress.frames_total, str(progress))
 

@@ -69,8 +69,8 @@ def summarize(
 
 def _text(value: Any) -> str:
     """An option's value; of a file, what is in it."""
-    if isinstance(value, Path):
-        return _fingerprint(value) if value.is_file() else str(value)
+    if isinstance(value, str | Path) and Path(value).is_file():
+        return _fingerprint(Path(value))
     if isinstance(value, Mapping):
         return ":".join(f"{key}={value[key]}" for key in sorted(value)) or "none"
     if isinstance(value, float):

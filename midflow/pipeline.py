@@ -59,8 +59,8 @@ def interpolate_video(
 
     Args:
         source: the clip.
-        target: the output; None for `name.60fps.mp4` beside the source, with the rate it gets and
-            the source's container where that is common.
+        target: the output; a folder for `name.60fps.mp4` in it, with the rate it gets and the
+            source's container where that is common; None for the same beside the source.
         fps: frames per second of the output: 60, "59.94" (exactly 5994/100), "60000/1001".
         factor: or the multiple of the source's average rate, at least 1. If neither is given it is
             2, or 1 where `options.speed` is not 1.
@@ -94,6 +94,7 @@ def interpolate_video(
             log.warning("fps %s is taken literally; the rate of NTSC video is %s", fps, exact)
         named = default_target(Path(source), rate, times.speed)
         path = named if target is None else Path(target)
+        path = path / named.name if path.is_dir() else path
         container_format(path)
         check_target(path, options.overwrite, info.path)
         with (

@@ -6,6 +6,10 @@ from pathlib import Path
 from midflow.errors import VideoError
 
 
+class TargetExistsError(VideoError):
+    """The output is there already."""
+
+
 class PartialFile:
     """A file in the making, by default `.name.partial.ext` in the folder of the final one.
 
@@ -64,7 +68,9 @@ def check_target(path: Path, overwrite: bool = False, source: Path | None = None
         if source is not None and final.exists() and os.path.samefile(source, final):
             raise VideoError(f"{path} is the input itself: give the output another name")
         if final.exists() and not overwrite:
-            raise VideoError(f"{path} exists already: give another name, or allow overwriting")
+            raise TargetExistsError(
+                f"{path} exists already: give another name, or allow overwriting"
+            )
     except OSError as error:
         raise _unwritable(path, error) from error
     return final
