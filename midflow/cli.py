@@ -113,7 +113,7 @@ def video(
     """Write videos at another frame rate; speed, sound and all other streams stay."""
     options = args.video_options(ctx.params)
     from midflow import pipeline
-    from midflow.batch import Task, plan_tasks, run_tasks
+    from midflow.batch import Summary, Task, plan_tasks, run_tasks
     from midflow.display import Display
 
     tasks = plan_tasks(paths or [], out_dir, list_file)
@@ -131,17 +131,15 @@ def video(
             )
 
         if isinstance(tasks, Task) and not skip_existing:
-            result = work(tasks)
-            failed = False
+            result: VideoResult | Summary = work(tasks)
         else:
-            tasks = [tasks] if isinstance(tasks, Task) else tasks
-            result = run_tasks(tasks, work, skip_existing=skip_existing)
-            failed = bool(result.failed)
+            queue = [tasks] if isinstance(tasks, Task) else tasks
+            result = run_tasks(queue, work, skip_existing=skip_existing)
     if as_json:
         print(json.dumps(result.as_dict()))
     elif not quiet:
         print(result)
-    raise typer.Exit(ERROR if failed else 0)
+    raise typer.Exit(ERROR if isinstance(result, Summary) and result.failed else 0)
 
 
 @app.command()
