@@ -82,7 +82,8 @@ def test_every_field_of_the_options_is_an_option_of_the_command():
     parameters = set(signature(cli.video).parameters)
     options = {field.name for field in fields(VideoOptions)}
     assert options <= parameters
-    others = {"ctx", "source", "target", "factor", "fps", "slowmo", "model", "quiet", "as_json"}
+    others = {"ctx", "factor", "fps", "slowmo", "model", "quiet", "as_json"}
+    others |= {"paths", "out_dir", "list_file", "skip_existing"}
     assert parameters - options == others
 
 
