@@ -47,9 +47,7 @@ def test_an_empty_list_has_no_cuts(bright_then_dark, tmp_path):
 
 def test_what_was_found_is_written_and_read_again(bright_then_dark, tmp_path):
     path = tmp_path / "found.txt"
-    _, found = between(
-        bright_then_dark, tmp_path / "out.mp4", write_cuts=path, scene_threshold=0.9
-    )
+    _, found = between(bright_then_dark, tmp_path / "out.mp4", write_cuts=path, scene_threshold=0.9)
     assert found == (Fraction(4, 10),)
     assert path.read_text().splitlines()[1:] == ["0.400000"]
     _, again = between(bright_then_dark, tmp_path / "out.mp4", cuts=path)
