@@ -85,6 +85,9 @@ MaxGap = Annotated[
         "Longest gap between two frames, as damaged times leave; default: 600.", metavar="TIME"
     ),
 ]
+Dedup = Annotated[
+    Flag, _option("Paint across repeated frames, as in animation on twos and threes.", "--dedup")
+]
 SceneThreshold = Annotated[
     Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.4.")
 ]

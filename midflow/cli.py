@@ -94,6 +94,7 @@ def video(
     start: args.Start = None,
     duration: args.Duration = None,
     max_gap: args.MaxGap = None,
+    dedup: args.Dedup = False,
     scene_threshold: args.SceneThreshold = None,
     scene_fill: args.SceneFill = None,
     cuts: args.CutsFile = None,

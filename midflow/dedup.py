@@ -23,7 +23,7 @@ from midflow.video.frame import Frame, Plane
 from midflow.video.pixel import layout
 from midflow.video.reader import VideoReader
 
-REPEAT_LEVELS = 3.0
+REPEAT_LEVELS = 8.0
 """Of 255; measured in benchmarks/repeats.py."""
 LONGEST = Fraction(1, 5)
 """Seconds: four frames of film, three of 15 frames/s."""

@@ -51,6 +51,9 @@ class VideoOptions(WriterOptions):
     """Seconds to take; None for all."""
     max_gap: Fraction | float = MAX_GAP
     """Most seconds from one frame to the next; a longer gap is an error, as damaged times are."""
+    dedup: bool = False
+    """Paint across repeated frames (animation on twos and threes) as if each drawing came once; see
+    `midflow.dedup`."""
     scene_threshold: float = SCENE_CUT_SSIM
     """Similarity, 0 to 1, below which two frames are a scene cut; 0 finds no cuts."""
     scene_fill: str = "hold"
@@ -74,6 +77,8 @@ class VideoOptions(WriterOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dedup and self.vfr == "keep":
+            raise OptionError("dedup needs a constant rate: vfr keep divides gaps as they are")
         if self.segment_frames < 1:
             raise OptionError(f"segment_frames must be at least 1, got {self.segment_frames}")
         if not 0 <= self.scene_threshold <= 1:

@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from midflow.cut_list import read_cuts, write_cuts
+from midflow.dedup import DedupReader
 from midflow.interpolator import Interpolator
 from midflow.manifest import describe_job, summarize
 from midflow.nets.checkpoint import load_model
@@ -77,7 +78,8 @@ def interpolate_video(
     """
     started = time.perf_counter()
     options = options or VideoOptions()
-    with VideoReader(
+    reader_class = DedupReader if options.dedup else VideoReader
+    with reader_class(
         source, options.start, options.duration, options.deinterlace, options.max_gap
     ) as reader:
         info = reader.info
