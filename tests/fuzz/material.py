@@ -44,6 +44,7 @@ CLIPS = dict(
         _clip("pipe.y4m", codec="wrapped_avframe"),
         _clip("loop.gif", codec="gif", pixel_format="rgb8"),
         _clip("loop.apng", codec="apng", pixel_format="rgba"),
+        _clip("moving.webp", codec="libwebp_anim", pixel_format="bgra", frames=3),
         _clip("pro.mov", codec="prores_ks", pixel_format="yuva444p10le", frames=2),
         _clip("hevc.mp4", codec="libx265", frames=3, size=(64, 64)),
     )

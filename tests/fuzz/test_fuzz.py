@@ -94,7 +94,7 @@ def contents(folder):
 FAULTS = {
     "exception": "raise RuntimeError('a bug')",
     "MB of memory": "b'x' * (200 << 20); raise midflow.VideoError('x')",
-    "processor time": "while time.process_time() < start + 0.5: pass",
+    "processor time": "while time.process_time() < start + 0.5: pass\nraise midflow.VideoError(0)",
     "files are left": "open('out.mp4.part', 'w').close()",
     "a failed command left": "open('out.mp4', 'w').close(); raise midflow.VideoError('x')",
     "success without": "None",
