@@ -6,8 +6,10 @@ imported by the command that needs it.
 Exit codes: 0 done; 1 a clip, picture or model cannot be used; 2 a wrong option; 130 Ctrl-C.
 """
 
+import io
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -266,6 +268,8 @@ def doctor(as_json: args.Json = False) -> None:
 def main() -> None:
     """Runs the command line."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="midflow")
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import struct
+import subprocess
 import sys
 import zipfile
 from fractions import Fraction
@@ -97,6 +98,42 @@ def test_a_name_that_is_no_text_is_only_a_name(here):
     code, said = call("video", name, name, *QUICK, "--overwrite")
     assert code == 1
     assert "is the input itself" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take text alone")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_cannot_be_printed_is_printed_as_it_can_be(here, encoding):
+    shutil.copy("in.mp4", name := b"\xff\xc3\xa9.mp4")
+    code = (
+        "from midflow import cli, pipeline; from tests.crossfade import CrossFade;"
+        "pipeline.load_model = lambda source: CrossFade(); cli.main()"
+    )
+    command = [sys.executable, "-c", code, "video", name, "--preset", "ultrafast"]
+    root = str(Path(__file__).parent.parent)
+    settings = {"PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "1", "PYTHONPATH": root}
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"\\udcff")
+    assert b".50fps.mp4: 6 frames from 3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile in.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nin.mp4\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
+    ],
+    ids=["concat", "hls", "network"],
+)
+def test_a_list_of_other_files_is_no_clip(here, text):
+    for name in ("list.mp4", "list.m3u8"):
+        Path(name).write_text(text)
+        code, said = call("video", name, "out.mp4", *QUICK)
+        assert code == 1
+        assert "is a list of other files" in said or "cannot be opened as a video" in said
+        assert not Path("out.mp4").exists()
 
 
 @posix

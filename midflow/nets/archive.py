@@ -13,7 +13,7 @@ MAX_BYTES = 1 << 30
 """No file, archive or network may be larger; the largest release has 120 MB."""
 MAX_ENTRIES = 10_000
 """Nor may an archive have more entries."""
-_ANY_BYTES, _MOST_PACKED = 64 << 20, 50
+ANY_BYTES, _MOST_PACKED = 64 << 20, 50
 """Beyond so many bytes, no archive may unpack to more than so many times its own size: weights are
 noise, which hardly packs."""
 
@@ -90,7 +90,7 @@ def check_zip(archive: zipfile.ZipFile, packed: int, label: str) -> None:
         raise CheckpointError(f"{label} may hold up to {MAX_ENTRIES} entries, got {len(entries)}")
     size = sum(entry.file_size for entry in entries)
     _check_size(size, f"{label}, unpacked,")
-    if size > max(_ANY_BYTES, packed * _MOST_PACKED):
+    if size > max(ANY_BYTES, packed * _MOST_PACKED):
         raise CheckpointError(
             f"{label} unpacks from {packed} to {size} bytes: refused, weights do not pack so well"
         )

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from midflow.errors import CheckpointError
-from midflow.nets.archive import MAX_BYTES, ZIP_DAMAGE, RawFile, check_zip, read_parts
+from midflow.nets.archive import ANY_BYTES, MAX_BYTES, ZIP_DAMAGE, RawFile, check_zip, read_parts
 
 State = dict[str, Tensor]
 
@@ -33,6 +33,7 @@ _TENSOR_GLOBALS = re.compile(
     r"collections\.OrderedDict|torch\.Size|torch\.\w+Storage|torch\.(b?float|int)\d+"
     r"|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
 )
+_MOST_REPEATED = 8  # times what is stored; half precision and shared tensors need some
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 # What the loaders raise on damaged input, besides what they mean to.
 _DAMAGE = (
@@ -210,6 +211,12 @@ def _tidy(content: dict[Any, Any], label: str) -> State:
     size = 4 * sum(value.numel() for value in content.values())
     if size > MAX_BYTES:
         raise CheckpointError(f"{label} may hold up to {MAX_BYTES} bytes of tensors, got {size}")
+    stored = {value.untyped_storage().data_ptr(): value for value in content.values()}
+    held = sum(value.untyped_storage().nbytes() for value in stored.values())
+    if size > max(ANY_BYTES, _MOST_REPEATED * held):
+        raise CheckpointError(
+            f"{label} makes {size} bytes of tensors from {held}: refused, weights do not repeat so"
+        )
     return {key: _plain(value, key, label) for key, value in _plain_keys(content, label).items()}
 
 

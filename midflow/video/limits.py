@@ -23,6 +23,7 @@ PIXELS_VARIABLE = "MIDFLOW_MAX_PIXELS"
 MAX_GAP = 600
 """Seconds from one frame to the next: recordings of a still screen repeat a frame sooner."""
 
+_LISTS = {"concat", "dash", "hls", "imf", "sdp"}  # FFmpeg's names
 _BLOCKS = 1 << 16  # pixels that rounding up adds to the smallest pictures
 _MOST_PIXELS = (1 << 31) - 1  # FFmpeg's own limit
 _PNG = re.compile(rb"\x89PNG\r\n\x1a\n....IHDR(.{8})", re.S)
@@ -59,6 +60,14 @@ def require_size(width: int, height: int, path: Path) -> None:
         raise VideoError(
             f"{path} has frames of {width}x{height} pixels, {limit} pixels are allowed: "
             f"if that is meant, set {PIXELS_VARIABLE}={width * height}"
+        )
+
+
+def require_clip(kind: str, path: Path) -> None:
+    """Raises VideoError for a list of other files: a clip that came by mail must not read them."""
+    if kind in _LISTS:
+        raise VideoError(
+            f"{path} is a list of other files ({kind}), not a video: join them into one file first"
         )
 
 

@@ -25,7 +25,7 @@ from midflow.video.frame import (
     ClipInfo,
     ColorSpec,
 )
-from midflow.video.limits import decoder_options, require_regular, require_size
+from midflow.video.limits import decoder_options, require_clip, require_regular, require_size
 from midflow.video.pixel import is_transparent, layout, working_format
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ def open_source(path: Path) -> InputContainer:
         if is_animated_webp(head):
             return open_webp(path.read_bytes(), path)
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
-        options = decoder_options()  # for the frames looked at while opening
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        return av.open(str(path.absolute()), options=decoder_options(), metadata_errors="replace")
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error
     except PermissionError as error:
@@ -97,6 +96,7 @@ def main_video(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         VideoError: there is none.
     """
+    require_clip(container.format.name, path)
     streams = [s for s in container.streams.video if not is_cover(s)]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"

@@ -225,6 +225,14 @@ def test_a_tensor_that_claims_to_be_huge_is_refused(tmp_path):
         read(tmp_path, saved({"a": huge}))
 
 
+def test_a_number_that_stands_for_millions_is_refused(tmp_path):
+    many = torch.zeros(1).expand(1 << 12, 1 << 13)
+    with pytest.raises(CheckpointError, match="makes 134217728 bytes of tensors from 4: refused"):
+        read(tmp_path, saved({"a": many}))
+    few = torch.ones(1).expand(3, 5)
+    assert read(tmp_path, saved({"a": few})).parts["flownet"]["a"].shape == (3, 5)
+
+
 def test_a_file_larger_than_any_network_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_BYTES", 1000)
     with pytest.raises(CheckpointError, match="may have up to 1000 bytes, got"):
