@@ -1,6 +1,7 @@
 """Many videos one after another: what is read, where each goes, and one summary at the end."""
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -73,11 +74,11 @@ def plan_tasks(
         OptionError: it is not clear what goes where, or two outputs would have one name.
     """
     inputs = list(paths)
-    if out_dir is None and len(inputs) > 1 and (inputs[-1].is_dir() or list_file is None):
-        if len(inputs) == 2 and not inputs[0].is_dir() and list_file is None:
+    if out_dir is None and len(inputs) > 1 and (os.path.isdir(inputs[-1]) or list_file is None):
+        if len(inputs) == 2 and not os.path.isdir(inputs[0]) and list_file is None:
             return Task(inputs[0], inputs[1])
         out_dir = inputs.pop()
-        if not out_dir.is_dir():
+        if not os.path.isdir(out_dir):
             raise OptionError(
                 f"several inputs need a folder for their outputs, got {out_dir}: create it, or"
                 " give --out-dir FOLDER"
@@ -85,7 +86,7 @@ def plan_tasks(
     listed = [] if list_file is None else _read_list(list_file)
     if not inputs and not listed:
         raise OptionError("video needs an input: a clip, a folder of clips, or --list FILE")
-    if len(inputs) == 1 and list_file is None and not inputs[0].is_dir():
+    if len(inputs) == 1 and list_file is None and not os.path.isdir(inputs[0]):
         return Task(inputs[0], _made(out_dir))
     sources = [video for path in (*inputs, *listed) for video in _videos(path)]
     _check_names(sources, out_dir)
@@ -138,13 +139,17 @@ def _read_list(path: Path) -> list[Path]:
 
 def _videos(path: Path) -> list[Path]:
     """The file itself, or the videos in a folder except those midflow made of others there."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
-    found = sorted(
+    try:
+        items = sorted(path.iterdir())
+    except OSError as error:
+        raise OptionError(f"the folder {path} cannot be read ({error.strerror})") from error
+    found = [
         item
-        for item in path.iterdir()
+        for item in items
         if item.suffix.lower() in VIDEO_SUFFIXES and not item.name.startswith(".")
-    )
+    ]
     if not found:
         raise OptionError(f"{path} holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
     stems = {item.stem for item in found}

@@ -5,6 +5,7 @@ bounded in bytes and at most three decoded frames are kept, so memory does not g
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -96,7 +97,7 @@ def interpolate_video(
             log.warning("fps %s is taken literally; the rate of NTSC video is %s", fps, exact)
         named = default_target(Path(source), rate, times.speed)
         path = named if target is None else Path(target)
-        path = path / named.name if path.is_dir() else path
+        path = path / named.name if os.path.isdir(path) else path
         container_format(path)
         check_target(path, options.overwrite, info.path)
         with (
