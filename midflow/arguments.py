@@ -109,6 +109,10 @@ Vfr = Annotated[
 Deinterlace = Annotated[
     Text, _option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
 ]
+Workers = Annotated[
+    int | None, _option("Processes that work side by side; default: 1.", metavar="N")
+]
+Devices = Annotated[Text, _option("Or a process for each of these: cuda:0,cuda:1.", metavar="LIST")]
 SegmentFrames = Annotated[
     int | None,
     _option("Frames finished together, which an interruption can cost; default: 250.", metavar="N"),
@@ -198,6 +202,7 @@ def video_options(given: dict[str, Any]) -> "VideoOptions":
 
     parsers: dict[str, Callable[[str], Any]] = {
         "encoder_options": parse_encoder_options,
+        "devices": lambda text: tuple(name.strip() for name in text.split(",")),
         "protect": lambda text: text if text in ("auto", "off") else Path(text),
         "start": lambda text: parse_time(text, "start"),
         "duration": lambda text: parse_time(text, "duration"),

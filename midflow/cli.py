@@ -107,6 +107,8 @@ def video(
     end: args.End = None,
     vfr: args.Vfr = None,
     deinterlace: args.Deinterlace = None,
+    workers: args.Workers = None,
+    devices: args.Devices = None,
     segment_frames: args.SegmentFrames = None,
     restart: args.Restart = False,
     overwrite: args.Overwrite = False,

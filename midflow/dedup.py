@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from midflow.errors import VideoError
+from midflow.options import VideoOptions
 from midflow.video.frame import Frame, Plane
 from midflow.video.pixel import layout
 from midflow.video.reader import VideoReader
@@ -45,6 +47,17 @@ class DedupReader(VideoReader):
 
     def _deliver(self) -> Iterator[Frame]:
         return merge_repeats(super()._deliver(), layout(self.info.pixel_format).bits)
+
+
+def open_reader(source: str | Path, options: VideoOptions) -> VideoReader:
+    """The reader that the options of a job ask for.
+
+    Raises:
+        VideoError: as for `VideoReader`.
+        OptionError: as for `VideoReader`.
+    """
+    kind = DedupReader if options.dedup else VideoReader
+    return kind(source, options.start, options.duration, options.deinterlace, options.max_gap)
 
 
 def merge_repeats(frames: Iterable[Frame], bits: int = 8) -> Iterator[Frame]:

@@ -18,7 +18,7 @@ from midflow.progress import VideoJob
 from midflow.video.frame import ClipInfo
 from midflow.video.writer import VideoWriter
 
-NO_EFFECT = {"overwrite", "restart", "device", "write_cuts"}
+NO_EFFECT = {"overwrite", "restart", "device", "devices", "workers", "write_cuts"}
 """Options that leave the frames as they are; of the device its kind counts."""
 _WHOLE = 64 << 20  # bytes; of larger files so much is read, in pieces spread over them
 _PIECES = 64

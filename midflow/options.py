@@ -70,6 +70,10 @@ class VideoOptions(WriterOptions):
     deinterlace: str = "refuse"
     """What is done with interlaced clips: refuse; auto (fields, where the clip is marked); fields
     (a picture for each, twice the rate) or frames, marked or not; or off, taken as they are."""
+    workers: int = 1
+    """Processes that make segments side by side."""
+    devices: tuple[str, ...] = ()
+    """Or devices, such as cuda:0 and cuda:1, with a process for each."""
     segment_frames: int = SEGMENT_FRAMES
     """Output frames finished together: the most that an interruption can cost."""
     restart: bool = False
@@ -79,8 +83,11 @@ class VideoOptions(WriterOptions):
         super().__post_init__()
         if self.dedup and self.vfr == "keep":
             raise OptionError("dedup needs a constant rate: vfr keep divides gaps as they are")
-        if self.segment_frames < 1:
-            raise OptionError(f"segment_frames must be at least 1, got {self.segment_frames}")
+        for name in ("segment_frames", "workers"):
+            if (number := getattr(self, name)) < 1:
+                raise OptionError(f"{name} must be at least 1, got {number}")
+        if self.devices and (self.workers != 1 or self.device != "auto"):
+            raise OptionError("devices has a process for each: leave out workers and device")
         if not 0 <= self.scene_threshold <= 1:
             raise OptionError(
                 f"scene_threshold must be between 0 and 1, got {self.scene_threshold}"

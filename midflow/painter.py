@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from midflow.cut_list import Cuts
+from midflow.cut_list import Cuts, read_cuts
 from midflow.engine import EncodedFrame
 from midflow.interpolator import Interpolator
+from midflow.options import VideoOptions
 from midflow.rgba import Rgba, blend_rgba, paint_rgba
 from midflow.scenes import fill_cut, is_cut, thumbnail
 from midflow.video.color import from_rgb, to_alpha, to_rgb
@@ -154,3 +155,22 @@ class Painter:
 
     def _planes(self, rgb: Tensor, alpha: Tensor | None = None) -> Planes:
         return from_rgb(rgb, self._color, self._pixel_format, alpha)
+
+
+def make_painter(
+    interpolator: Interpolator,
+    info: ClipInfo,
+    color: ColorSpec,
+    pixel_format: str,
+    options: VideoOptions,
+) -> Painter:
+    """A painter as the options ask for; the other arguments are those of `Painter`."""
+    return Painter(
+        interpolator,
+        info,
+        color,
+        pixel_format,
+        scene_threshold=options.scene_threshold,
+        scene_fill=options.scene_fill,
+        given_cuts=read_cuts(options.cuts).of(info) if options.cuts else None,
+    )

@@ -8,23 +8,26 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from itertools import groupby, islice
 from pathlib import Path
 
 from torch import nn
 
-from midflow.cut_list import read_cuts, write_cuts
-from midflow.dedup import DedupReader
+from midflow.cut_list import write_cuts
+from midflow.dedup import open_reader
 from midflow.interpolator import Interpolator
 from midflow.manifest import describe_job, summarize
+from midflow.naming import default_target
 from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
-from midflow.painter import Painter, Picture
+from midflow.painter import Painter, Picture, make_painter
+from midflow.parallel import Crew, Part, is_shared
 from midflow.progress import Progress, Rates, VideoJob, VideoResult
 from midflow.rgba import warn_of_lost_alpha
-from midflow.schedule import OutputFrame, Rate, ntsc_rate, rate_label
-from midflow.segments import NO_LIMIT, Segments
+from midflow.schedule import OutputFrame, Rate, ntsc_rate
+from midflow.segments import NO_LIMIT, Role, Segments
 from midflow.time_plan import plan_times
 from midflow.timeline import read_from
 from midflow.video.frame import Frame, Planes
@@ -39,7 +42,6 @@ log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 64 << 20  # of decoded frames waiting, and as much of painted ones
 _REPORT_SECONDS = 0.1  # between two calls of on_progress
-_WRITABLE = (".mp4", ".m4v", ".mkv", ".mov", ".webm")  # kept for an output that is not named
 
 
 def interpolate_video(
@@ -79,10 +81,7 @@ def interpolate_video(
     """
     started = time.perf_counter()
     options = options or VideoOptions()
-    reader_class = DedupReader if options.dedup else VideoReader
-    with reader_class(
-        source, options.start, options.duration, options.deinterlace, options.max_gap
-    ) as reader:
+    with open_reader(source, options) as reader:
         info = reader.info
         times = plan_times(
             info,
@@ -116,24 +115,23 @@ def interpolate_video(
             ) as writer,
         ):
             warn_of_lost_alpha(info, writer.encoder, writer.pixel_format)
-            interpolator = _interpolator(model, options)
+            device = options.devices[0] if options.devices else options.device
+            interpolator = make_interpolator(model, options, device)
             job = summarize(reader.info, writer, interpolator, rate)
             wish = {"frame rate": rate, "encoder": f"{writer.encoder} {writer.pixel_format}"}
             folder.begin(
                 describe_job(info.path, wish, options, interpolator), restart=options.restart
             )
-            painter = Painter(
-                interpolator,
-                info,
-                writer.color,
-                writer.pixel_format,
-                scene_threshold=options.scene_threshold,
-                scene_fill=options.scene_fill,
-                given_cuts=read_cuts(options.cuts).of(info) if options.cuts else None,
-            )
+            painter = make_painter(interpolator, info, writer.color, writer.pixel_format, options)
             length = NO_LIMIT if writer.encoder in ONE_PIECE else options.segment_frames
-            with Segments(folder, writer.settings, times.schedule(info), length) as segments:
-                run = _Run(reader, segments, painter, job, times.frame_count(info), on_progress)
+            total = times.frame_count(info)
+            part = Part(
+                model, options, times, writer.settings, writer.color, writer.pixel_format, job
+            )
+            crew = Crew(part) if is_shared(options, total, length) else None
+            role = Role.CALLER if crew else Role.ALONE
+            with Segments(folder, writer.settings, times.schedule(info), length, role) as segments:
+                run = Run(reader, segments, painter, job, total, on_progress, crew)
                 run.work()
                 segments.join(writer)
         if options.write_cuts:
@@ -141,20 +139,13 @@ def interpolate_video(
     return run.result(time.perf_counter() - started)
 
 
-def default_target(source: Path, rate: Fraction, speed: Fraction = Fraction(1)) -> Path:
-    """`clip.mkv` at 60 frames/s -> `clip.60fps.mkv`; containers few write become mp4.
-
-    At another speed it is told too: `clip.0.25x.60fps.mkv`.
-    """
-    suffix = source.suffix if source.suffix.lower() in _WRITABLE else ".mp4"
-    pace = "" if speed == 1 else f".{rate_label(speed)}x"
-    return source.with_name(f"{source.stem}{pace}.{rate_label(rate)}fps{suffix}")
-
-
-def _interpolator(model: str | Path | nn.Module | None, options: VideoOptions) -> Interpolator:
+def make_interpolator(
+    model: str | Path | nn.Module | None, options: VideoOptions, device: str
+) -> Interpolator:
+    """The network that a job asks for, on a device."""
     return Interpolator(
         model if isinstance(model, nn.Module) else load_model(model),
-        device=options.device,
+        device=device,
         precision=options.precision,
         flow_scale=options.flow_scale,
         ensemble=options.ensemble,
@@ -164,7 +155,7 @@ def _interpolator(model: str | Path | nn.Module | None, options: VideoOptions) -
     )
 
 
-class _Run:
+class Run:
     """The way through a clip: every output frame of the segments that are still to be made."""
 
     def __init__(
@@ -175,8 +166,10 @@ class _Run:
         job: VideoJob,
         total: int | None,
         on_progress: Callable[[Progress], object] | None,
+        crew: Crew | None = None,
     ) -> None:
         self._reader = reader
+        self._crew = crew
         self._segments = segments
         self._painter = painter
         self._job = job
@@ -203,7 +196,7 @@ class _Run:
         last_duration = Fraction(0)
         if self._start.index and self._schedule.needs(0):
             self._pictures[0] = self._painter.picture(next(iter(self._reader)))
-        with self._feed as frames, self._sink:
+        with self._feed as frames, self._sink, self._crew or nullcontext():
             for index, frame in enumerate(frames, self._start.index):
                 self._frames_in = index + 1
                 self._pictures[index] = self._painter.picture(frame)
@@ -211,7 +204,12 @@ class _Run:
                 self._make(self._schedule.add(frame.pts))
                 self._forget()
                 last_duration = frame.duration
+                if self._crew:
+                    self._crew.check()
+                    self._report()
             self._make(self._schedule.finish(last_duration))
+            if self._crew:
+                self._crew.wait(self._report)
         self._segments.finish(self._number)
         self._report(is_due=True)
 
@@ -261,6 +259,9 @@ class _Run:
             del self._pictures[index]
 
     def _rates(self) -> Rates:
+        if self._crew:
+            decode_fps = _rate(self._feed.count, self._feed.busy_seconds)
+            return Rates(decode_fps, self._crew.network_fps, self._crew.encode_fps)
         return Rates(
             decode_fps=_rate(self._feed.count, self._feed.busy_seconds),
             network_fps=_rate(self._painted, self._painting_seconds),
@@ -272,7 +273,8 @@ class _Run:
         if self._on_progress is None or not (is_due or present - self._reported > _REPORT_SECONDS):
             return
         self._reported = present
-        done = self._segments.kept_frames + self._painted
+        painted = self._crew.frames if self._crew else self._painted
+        done = self._segments.kept_frames + painted
         total = self._total and max(self._total, done)
         seconds, kept = present - self._started, self._segments.kept_frames
         self._on_progress(Progress(self._job, done, total, seconds, self._rates(), kept))

@@ -7,6 +7,7 @@ work came to it from the one before, after a crash, or in another process.
 
 import gc
 from collections.abc import Sequence
+from enum import Enum
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,14 @@ NO_LIMIT = 1 << 62
 """Length of segments where all of the output is one."""
 
 
+class Role(Enum):
+    """The part of a process in the work."""
+
+    ALONE = "makes all segments and joins them"
+    CALLER = "makes none, and joins those of the workers"
+    WORKER = "makes those it can claim"
+
+
 class Segments:
     """The segments of one output; leaving the `with` removes the one that is not finished.
 
@@ -33,13 +42,19 @@ class Segments:
         settings: of the output.
         schedule: an empty one.
         length: output frames of a segment.
+        role: which part in the work this process has.
 
     Raises:
         VideoError: the folder cannot be written.
     """
 
     def __init__(
-        self, folder: WorkFolder, settings: TrackSettings, schedule: AnySchedule, length: int
+        self,
+        folder: WorkFolder,
+        settings: TrackSettings,
+        schedule: AnySchedule,
+        length: int,
+        role: Role = Role.ALONE,
     ) -> None:
         self.length = length
         """Output frames of a segment."""
@@ -54,8 +69,10 @@ class Segments:
         self._frames = 0
         self._cuts: set[Fraction] = set()
         self._count = 0
+        self._role = role
+        self._claims: dict[int, bool] = {}
         try:
-            self._timeline = Timeline(folder.timeline)
+            self._timeline = Timeline(folder.timeline, is_recorder=role is not Role.WORKER)
         except OSError as error:
             raise folder.failure(error) from error
 
@@ -70,8 +87,14 @@ class Segments:
         return find_start(self._schedule, self._timeline.known, self.length, self._notes)
 
     def lacks(self, segment: int) -> bool:
-        """Whether a segment is still to be made."""
-        return segment not in self._notes
+        """Whether a segment is still to be made, by this process."""
+        if self._role is Role.ALONE:
+            return segment not in self._notes
+        if self._role is Role.CALLER or segment in self._notes:
+            return False
+        if segment not in self._claims:
+            self._claims[segment] = self._folder.claim(segment)
+        return self._claims[segment]
 
     def see(self, index: int, frame: Frame) -> None:
         """Record source frame `index`.
@@ -128,8 +151,12 @@ class Segments:
         Raises:
             VideoError: the disk refuses, or a segment is damaged.
         """
+        if self._role is Role.CALLER:
+            self._notes = self._folder.finished()
         for number in range(self._count):
             path = self._folder.segment(number)
+            if number not in self._notes:
+                raise VideoError(f"{path} is missing: give the same command again")
             if self._notes[number]["extradata"] != digest(writer.extradata):
                 raise VideoError(f"{path} is of another encoder: begin anew with --restart")
             for packet in read_packets(path, writer.time_base):

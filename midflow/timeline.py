@@ -17,6 +17,7 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from threading import Lock
+from typing import TextIO
 
 from midflow.errors import VideoError
 from midflow.time_plan import AnySchedule
@@ -67,29 +68,34 @@ class Timeline:
 
     Args:
         path: the file; lines of an earlier run are kept.
+        is_recorder: whether it is this process that writes it.
 
     Raises:
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_recorder: bool = True) -> None:
         self._lock = Lock()
         self.known = list(_read_timeline(path))
         """What earlier runs have seen."""
         self._count = len(self.known)
-        with path.open("ab") as file:
-            file.truncate(sum(len(_line(seen)) for seen in self.known))
-        self._file = path.open("a", encoding="ascii")
+        self._file: TextIO | None = None
+        if is_recorder:
+            with path.open("ab") as file:
+                file.truncate(sum(len(_line(seen)) for seen in self.known))
+            self._file = path.open("a", encoding="ascii")
 
     def add(self, index: int, seen: Seen) -> None:
         """Record source frame `index`, where it is not known yet."""
-        if index == self._count:
+        if index == self._count and self._file is not None:
             with self._lock:
                 self._file.write(_line(seen))
             self._count += 1
 
     def sync(self) -> None:
         """See that everything recorded is on the disk; from any thread."""
+        if self._file is None:
+            return
         with self._lock:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -97,7 +103,8 @@ class Timeline:
     def close(self) -> None:
         """Release the file; what a full disk refuses is left out."""
         try:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
         except OSError:
             pass
 

@@ -5,6 +5,7 @@
         job.json        what the job is: a job that differs is refused
         timeline        the source's frames as they came, see `timeline.Timeline`
         000000.packets  a finished segment
+        000001.claim    one that a process has taken on
 
 Everything gets its name only when it is whole and on the disk, so that whatever ends the work, the
 same command goes on from it.
@@ -13,6 +14,7 @@ same command goes on from it.
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,6 +26,7 @@ from midflow.video.packets import read_note
 log = logging.getLogger(__name__)
 
 _JOB, _TIMELINE, _LOCK, _SUFFIX = "job.json", "timeline", "lock", ".packets"
+_OURS = (_JOB, f"{_JOB}.partial", _TIMELINE, f"*{_SUFFIX}", f"*{_SUFFIX}.*partial", "*.claim")
 
 
 class WorkFolder:
@@ -97,6 +100,7 @@ class WorkFolder:
         before = None if restart else self._read_job()
         self._has_begun = before == job
         if self._has_begun:
+            self._clear(("*.claim", f"*{_SUFFIX}.*partial"))
             return
         if before is not None and self.finished():
             changes = ", ".join(
@@ -133,6 +137,16 @@ class WorkFolder:
         """The file of a segment."""
         return self.path / f"{number:06d}{_SUFFIX}"
 
+    def claim(self, number: int) -> bool:
+        """Take a segment on, unless another process of this job has done so."""
+        try:
+            (self.path / f"{number:06d}.claim").open("xb").close()
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self.failure(error) from error
+        return True
+
     def finished(self) -> dict[int, dict[str, Any]]:
         """The notes of all finished segments, by number."""
         notes = {}
@@ -157,12 +171,11 @@ class WorkFolder:
         partial.replace(self.path / _JOB)
         sync_folder(self.path)
 
-    def _clear(self) -> None:
+    def _clear(self, patterns: Iterable[str] = _OURS) -> None:
         """Remove what is midflow's own, and nothing else."""
-        for name in (_JOB, f"{_JOB}.partial", _TIMELINE):
-            _remove(self.path / name)
-        for path in (*self.path.glob(f"*{_SUFFIX}"), *self.path.glob(f"*{_SUFFIX}.partial")):
-            _remove(path)
+        for pattern in patterns:
+            for path in self.path.glob(pattern):
+                _remove(path)
 
 
 def _explain(error: BaseException | None, frames: int) -> None:

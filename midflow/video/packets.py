@@ -40,7 +40,7 @@ class PacketFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f"{path.name}.partial")
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         self._file = self._partial.open("wb")
         self._sum = 0
         self.count = 0
