@@ -60,7 +60,7 @@ Factor = Annotated[
 
 Clips = Annotated[
     list[Path] | None,
-    _argument("Clips or folders of clips, then the output: a name or a folder.", "IN... [OUT]"),
+    _argument("Clips or folders, then the output: a name or a folder; - is a pipe.", "IN... [OUT]"),
 ]
 OutDir = Annotated[Path | None, _option("Folder for all outputs.", metavar="FOLDER")]
 ListFile = Annotated[
@@ -105,6 +105,10 @@ Sound = Annotated[Text, _option("At another speed: stretch, keep or drop; defaul
 End = Annotated[Text, _option("After the last frame: hold, drop or loop; default: hold.")]
 Vfr = Annotated[
     Text, _option("constant rate, or keep: divide each gap of a varying one; default: constant.")
+]
+Pipe = Annotated[Text, _option("To standard output (-): y4m, raw or nut; default: y4m.")]
+RawInput = Annotated[
+    Text, _option("IN is frames alone: 640x480:yuv420p:30000/1001.", metavar="SIZE:FORMAT:RATE")
 ]
 Deinterlace = Annotated[
     Text, _option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")

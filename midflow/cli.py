@@ -109,6 +109,8 @@ def video(
     deinterlace: args.Deinterlace = None,
     workers: args.Workers = None,
     devices: args.Devices = None,
+    raw_input: args.RawInput = None,
+    pipe: args.Pipe = None,
     segment_frames: args.SegmentFrames = None,
     restart: args.Restart = False,
     overwrite: args.Overwrite = False,
@@ -140,10 +142,11 @@ def video(
         else:
             queue = [tasks] if isinstance(tasks, Task) else tasks
             result = run_tasks(queue, work, skip_existing=skip_existing)
+    told = sys.stderr if isinstance(tasks, Task) and str(tasks.target) == "-" else sys.stdout
     if as_json:
-        print(json.dumps(result.as_dict()))
+        print(json.dumps(result.as_dict()), file=told)
     elif not quiet:
-        print(result)
+        print(result, file=told)
     raise typer.Exit(ERROR if isinstance(result, Summary) and result.failed else 0)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from midflow.errors import VideoError
 from midflow.options import VideoOptions
 from midflow.video.frame import Frame, Plane
+from midflow.video.pipe_input import parse_raw_input
 from midflow.video.pixel import layout
 from midflow.video.reader import VideoReader
 
@@ -57,7 +58,8 @@ def open_reader(source: str | Path, options: VideoOptions) -> VideoReader:
         OptionError: as for `VideoReader`.
     """
     kind = DedupReader if options.dedup else VideoReader
-    return kind(source, options.start, options.duration, options.deinterlace, options.max_gap)
+    raw = parse_raw_input(options.raw_input) if options.raw_input else None
+    return kind(source, options.start, options.duration, options.deinterlace, options.max_gap, raw)
 
 
 def merge_repeats(frames: Iterable[Frame], bits: int = 8) -> Iterator[Frame]:

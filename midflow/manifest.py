@@ -16,6 +16,7 @@ from midflow.interpolator import Interpolator
 from midflow.options import VideoOptions
 from midflow.progress import VideoJob
 from midflow.video.frame import ClipInfo
+from midflow.video.pipe_output import PipeWriter
 from midflow.video.writer import VideoWriter
 
 NO_EFFECT = {"overwrite", "restart", "device", "devices", "workers", "write_cuts"}
@@ -46,7 +47,7 @@ def describe_job(
 
 
 def summarize(
-    info: ClipInfo, writer: VideoWriter, interpolator: Interpolator, rate: Fraction
+    info: ClipInfo, writer: VideoWriter | PipeWriter, interpolator: Interpolator, rate: Fraction
 ) -> VideoJob:
     """What is told of a job before its first frame; `rate` is that of the output."""
     model = interpolator.model

@@ -67,6 +67,8 @@ class VideoOptions(WriterOptions):
     loop, which leads back to the first frame."""
     vfr: str = "constant"
     """constant, or keep: every gap between two source frames is divided, whatever its length."""
+    raw_input: str | None = None
+    """What the source's frames are where it is nothing but frames: 640x480:yuv420p:30000/1001."""
     deinterlace: str = "refuse"
     """What is done with interlaced clips: refuse; auto (fields, where the clip is marked); fields
     (a picture for each, twice the rate) or frames, marked or not; or off, taken as they are."""

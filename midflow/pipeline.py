@@ -18,23 +18,24 @@ from torch import nn
 from midflow.cut_list import write_cuts
 from midflow.dedup import open_reader
 from midflow.interpolator import Interpolator
+from midflow.job import Straight, open_file, open_writer
 from midflow.manifest import describe_job, summarize
 from midflow.naming import default_target
 from midflow.nets.checkpoint import load_model
 from midflow.options import VideoOptions
 from midflow.painter import Painter, Picture, make_painter
 from midflow.parallel import Crew, Part, is_shared
-from midflow.progress import Progress, Rates, VideoJob, VideoResult
-from midflow.rgba import warn_of_lost_alpha
+from midflow.progress import Progress, Rates, VideoJob, VideoResult, per_second
 from midflow.schedule import OutputFrame, Rate, ntsc_rate
 from midflow.segments import NO_LIMIT, Role, Segments
-from midflow.time_plan import plan_times
+from midflow.time_plan import TimePlan, plan_times
 from midflow.timeline import read_from
-from midflow.video.frame import Frame, Planes
+from midflow.video.frame import Frame, Planes, byte_size
 from midflow.video.output import check_target
+from midflow.video.pipe_input import is_pipe
 from midflow.video.reader import VideoReader
 from midflow.video.segment import ONE_PIECE
-from midflow.video.writer import VideoWriter, container_format
+from midflow.video.writer import container_format
 from midflow.workers import Feed, Sink
 from midflow.workfolder import WorkFolder
 
@@ -62,9 +63,10 @@ def interpolate_video(
     or not there; after an error, Ctrl-C or a crash the same call goes on where it stopped.
 
     Args:
-        source: the clip.
-        target: the output; a folder for `name.60fps.mp4` in it, with the rate it gets and the
-            source's container where that is common; None for the same beside the source.
+        source: the clip; "-" for standard input.
+        target: the output; "-" for standard output; a folder for `name.60fps.mp4` in it, with the
+            rate it gets and the source's container where that is common; None for the same beside
+            the source.
         fps: frames per second of the output: 60, "59.94" (exactly 5994/100), "60000/1001".
         factor: or the multiple of the source's average rate, at least 1. If neither is given it is
             2, or 1 where `options.speed` is not 1.
@@ -94,49 +96,60 @@ def interpolate_video(
         rate = times.frame_rate
         if fps is not None and (exact := ntsc_rate(rate)):
             log.warning("fps %s is taken literally; the rate of NTSC video is %s", fps, exact)
-        named = default_target(Path(source), rate, times.speed)
-        path = named if target is None else Path(target)
-        path = path / named.name if os.path.isdir(path) else path
-        container_format(path)
-        check_target(path, options.overwrite, info.path)
-        with (
-            WorkFolder(path) as folder,
-            VideoWriter(
-                path,
-                info,
-                info.width,
-                info.height,
-                rate,
-                None,
-                info.pixel_format,
-                options,
-                times.time_base,
-                folder.joined.with_suffix(path.suffix),
-            ) as writer,
-        ):
-            warn_of_lost_alpha(info, writer.encoder, writer.pixel_format)
-            device = options.devices[0] if options.devices else options.device
-            interpolator = make_interpolator(model, options, device)
-            job = summarize(reader.info, writer, interpolator, rate)
-            wish = {"frame rate": rate, "encoder": f"{writer.encoder} {writer.pixel_format}"}
-            folder.begin(
-                describe_job(info.path, wish, options, interpolator), restart=options.restart
-            )
-            painter = make_painter(interpolator, info, writer.color, writer.pixel_format, options)
-            length = NO_LIMIT if writer.encoder in ONE_PIECE else options.segment_frames
-            total = times.frame_count(info)
-            part = Part(
-                model, options, times, writer.settings, writer.color, writer.pixel_format, job
-            )
-            crew = Crew(part) if is_shared(options, total, length) else None
-            role = Role.CALLER if crew else Role.ALONE
-            with Segments(folder, writer.settings, times.schedule(info), length, role) as segments:
-                run = Run(reader, segments, painter, job, total, on_progress, crew)
+        if is_pipe(source) or is_pipe(target):
+            with open_writer(target, info, times, options) as stream:
+                interpolator = make_interpolator(model, options, options.device)
+                job = summarize(info, stream, interpolator, rate)
+                painter = make_painter(
+                    interpolator, info, stream.color, stream.pixel_format, options
+                )
+                straight = Straight(stream, times.schedule(info))
+                run = Run(reader, straight, painter, job, times.frame_count(info), on_progress)
                 run.work()
-                segments.join(writer)
-        if options.write_cuts:
-            write_cuts(options.write_cuts, segments.cuts)
-    return run.result(time.perf_counter() - started)
+        else:
+            named = default_target(Path(source), rate, times.speed)
+            path = named if target is None else Path(target)
+            path = path / named.name if os.path.isdir(path) else path
+            run = _in_segments(reader, path, times, model, options, on_progress)
+    result = run.result(time.perf_counter() - started)
+    if options.write_cuts:
+        write_cuts(options.write_cuts, result.cuts)
+    return result
+
+
+def _in_segments(
+    reader: VideoReader,
+    path: Path,
+    times: TimePlan,
+    model: str | Path | nn.Module | None,
+    options: VideoOptions,
+    on_progress: Callable[[Progress], object] | None,
+) -> "Run":
+    """A job to a file, kept in segments until it is whole."""
+    info, rate = reader.info, times.frame_rate
+    container_format(path)
+    check_target(path, options.overwrite, info.path)
+    with (
+        WorkFolder(path) as folder,
+        open_file(path, info, times, options, folder.joined.with_suffix(path.suffix)) as writer,
+    ):
+        device = options.devices[0] if options.devices else options.device
+        interpolator = make_interpolator(model, options, device)
+        job = summarize(info, writer, interpolator, rate)
+        wish = {"frame rate": rate, "encoder": f"{writer.encoder} {writer.pixel_format}"}
+        described = describe_job(info.path, wish, options, interpolator)
+        folder.begin(described, restart=options.restart)
+        painter = make_painter(interpolator, info, writer.color, writer.pixel_format, options)
+        length = NO_LIMIT if writer.encoder in ONE_PIECE else options.segment_frames
+        total = times.frame_count(info)
+        part = Part(model, options, times, writer.settings, writer.color, writer.pixel_format, job)
+        crew = Crew(part) if is_shared(options, total, length) else None
+        role = Role.CALLER if crew else Role.ALONE
+        with Segments(folder, writer.settings, times.schedule(info), length, role) as segments:
+            run = Run(reader, segments, painter, job, total, on_progress, crew)
+            run.work()
+            segments.join(writer)
+    return run
 
 
 def make_interpolator(
@@ -161,7 +174,7 @@ class Run:
     def __init__(
         self,
         reader: VideoReader,
-        segments: Segments,
+        segments: Segments | Straight,
         painter: Painter,
         job: VideoJob,
         total: int | None,
@@ -180,9 +193,9 @@ class Run:
         self._frames_in = start.index
         self._pictures: dict[int, Picture] = {}
         frames = read_from(reader, start)
-        self._feed: Feed[Frame] = Feed(frames, lambda frame: _bytes(frame.data), QUEUE_BYTES)
+        self._feed: Feed[Frame] = Feed(frames, lambda frame: byte_size(frame.data), QUEUE_BYTES)
         self._sink: Sink[tuple[int, Planes, Fraction, Fraction | None, Sequence[Fraction]]] = Sink(
-            lambda item: segments.write(*item), lambda item: _bytes(item[1]), QUEUE_BYTES
+            lambda item: segments.write(*item), lambda item: byte_size(item[1]), QUEUE_BYTES
         )
         self._painting_seconds = 0.0
         self._painted = 0
@@ -260,12 +273,12 @@ class Run:
 
     def _rates(self) -> Rates:
         if self._crew:
-            decode_fps = _rate(self._feed.count, self._feed.busy_seconds)
+            decode_fps = per_second(self._feed.count, self._feed.busy_seconds)
             return Rates(decode_fps, self._crew.network_fps, self._crew.encode_fps)
         return Rates(
-            decode_fps=_rate(self._feed.count, self._feed.busy_seconds),
-            network_fps=_rate(self._painted, self._painting_seconds),
-            encode_fps=_rate(self._sink.count, self._sink.busy_seconds),
+            decode_fps=per_second(self._feed.count, self._feed.busy_seconds),
+            network_fps=per_second(self._painted, self._painting_seconds),
+            encode_fps=per_second(self._sink.count, self._sink.busy_seconds),
         )
 
     def _report(self, *, is_due: bool = False) -> None:
@@ -283,11 +296,3 @@ class Run:
 def _batch_key(item: tuple[int, OutputFrame]) -> tuple[int, int, int]:
     segment, output = item
     return segment, output.left, output.right
-
-
-def _bytes(planes: Planes) -> int:
-    return sum(plane.nbytes for plane in planes)
-
-
-def _rate(count: int, seconds: float) -> float:
-    return count / seconds if seconds else 0.0

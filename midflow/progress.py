@@ -137,3 +137,8 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def per_second(count: int, seconds: float) -> float:
+    """A rate; 0 where no time has passed."""
+    return count / seconds if seconds else 0.0

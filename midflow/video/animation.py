@@ -25,6 +25,8 @@ _LARGEST_AREA = 1 << 25  # pixels; blending takes some 40 bytes for each
 
 def plays(path: Path) -> int | None:
     """How often an animation plays, 0 for ever; None where the file is not one."""
+    if not path.is_file():
+        return None  # a pipe
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(b"GIF8"):

@@ -4,15 +4,20 @@ An interlaced picture is two fields, its even and its odd rows, of two moments. 
 two such pictures cannot be painted before each moment has all its rows.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import av
 from av.filter import Graph
 from av.video.stream import VideoStream
 
+from midflow.errors import VideoError
 from midflow.video.timing import Timed
+
+log = logging.getLogger(__name__)
 
 DEINTERLACE_CHOICES = ("refuse", "auto", "fields", "frames", "off")
 """What is done with interlaced clips: an error; what suits them; a whole picture for each field
@@ -26,6 +31,25 @@ def is_interlaced(stream: VideoStream, picture: av.VideoFrame) -> bool:
     """Whether a clip says so, in its header or in its first picture."""
     order = stream.codec_context.field_order
     return picture.interlaced_frame or int(order or 0) >= _FIRST_INTERLACED
+
+
+def settle(choice: str, is_marked: bool, path: Path) -> str:
+    """What one of `DEINTERLACE_CHOICES` comes to for a clip: fields, frames or off.
+
+    Raises:
+        VideoError: the clip is marked as interlaced, and that is refused.
+    """
+    if not is_marked:
+        return choice if choice in ("fields", "frames") else "off"
+    if choice == "refuse":
+        raise VideoError(
+            f"{path} is interlaced, each of its frames shows two moments: add"
+            " --deinterlace fields (a picture of each, twice the rate), frames (one of both),"
+            " or off if it is not really interlaced"
+        )
+    if choice == "off":
+        log.warning("%s is interlaced: its frames are taken as they are", path)
+    return "fields" if choice == "auto" else choice
 
 
 def deinterlaced(

@@ -24,6 +24,7 @@ _LOSSY_PREFIXES = ("h264_", "hevc_", "av1_", "vp9_", "lib", "mpeg", "mjpeg")
 # entry below
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality", "quality")
 
+PIPE_FORMATS = ("y4m", "raw", "nut")
 SOUND_CHOICES = ("stretch", "keep", "drop")
 _ONLY_CODECS = {"apng": "apng", "gif": "gif", "webp": "webp"}  # of animated pictures
 _LARGEST_SPEED = 1000  # beyond it a slip of the finger is likelier than a wish
@@ -48,13 +49,15 @@ class WriterOptions:
     """Whether an existing file is replaced."""
     speed: Fraction | float = Fraction(1)
     """Source seconds in a second of the output: 1/4 is fourfold slow motion, 2 is twice as fast."""
+    pipe: str = "y4m"
+    """What is written to standard output, for the output "-": y4m, raw (samples alone) or nut."""
     sound: str = "stretch"
     """At another speed: stretch (the pitch stays), keep (it runs out of step) or drop."""
 
     def __post_init__(self) -> None:
-        if self.sound not in SOUND_CHOICES:
-            choices = ", ".join(SOUND_CHOICES)
-            raise OptionError(f"sound must be one of {choices}, got {self.sound!r}")
+        for name, choices in (("sound", SOUND_CHOICES), ("pipe", PIPE_FORMATS)):
+            if (value := getattr(self, name)) not in choices:
+                raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
         if not 1 / _LARGEST_SPEED <= self.speed <= _LARGEST_SPEED:
             raise OptionError(
                 f"speed must lie between 1/{_LARGEST_SPEED} and {_LARGEST_SPEED}, got {self.speed}"

@@ -98,7 +98,14 @@ class ClipInfo:
     """Where a trimmed clip ends on the clip's time axis; None for the end of the file."""
     origin: Fraction = Fraction(0)
     """Time that becomes 0 in an output: a player's 0, or the first frame after a given start."""
+    is_alone: bool = False
+    """Whether nothing but the video can be had from the source: a pipe, or frames alone."""
     plays: int | None = None
     """How often an animated picture plays, 0 for ever; None where the clip is not one."""
     hdr: dict[str, str] = field(default_factory=dict)
     """Mastering display and content light level as x265 writes them; empty for clips without."""
+
+
+def byte_size(planes: Planes) -> int:
+    """Bytes of memory that planes hold."""
+    return sum(plane.nbytes for plane in planes)

@@ -16,11 +16,12 @@ from typing import Self
 import av
 
 from midflow.errors import OptionError, VideoError
-from midflow.video.deinterlace import deinterlaced
+from midflow.video.deinterlace import deinterlaced, settle
 from midflow.video.demux import demux
 from midflow.video.frame import ClipInfo, Frame, Planes
 from midflow.video.limits import believable_hold, require_gap
 from midflow.video.losses import report_losses
+from midflow.video.pipe_input import RawInput, is_pipe
 from midflow.video.pixel import unpack
 from midflow.video.source import container_start, describe, nominal_rate, open_clip, stated_duration
 from midflow.video.timing import Timed, begin_at, timed
@@ -45,6 +46,7 @@ class VideoReader:
         duration: seconds to read. None for all.
         deinterlace: what to do with interlaced pictures, one of `DEINTERLACE_CHOICES`.
         max_gap: most seconds from one frame to the next. None for any.
+        raw: what the frames are, where the file is nothing but frames.
 
     Raises:
         VideoError: the file is missing, unreadable, not a video, larger than the limit, or no frame
@@ -60,12 +62,14 @@ class VideoReader:
         duration: Fraction | float | None = None,
         deinterlace: str = "off",
         max_gap: Fraction | float | None = None,
+        raw: RawInput | None = None,
     ) -> None:
         for name, value in (("start", start), ("duration", duration)):
             if value is not None and (value < 0 or (name == "duration" and value == 0)):
                 raise OptionError(f"{name} must be positive, got {value} seconds")
         self._path = Path(path)
         self._deinterlace = deinterlace
+        self._raw = raw
         self._interlaced = 0  # pictures that are marked so
         self._is_filtered = False
         self._max_gap = max_gap
@@ -82,7 +86,7 @@ class VideoReader:
         self._frames = self._deliver()
 
     def _open(self) -> None:
-        self._container, self._stream, self._decoder = open_clip(self._path)
+        self._container, self._stream, self._decoder = open_clip(self._path, self._raw)
         self._is_decode_timed = self._container.format.name == "avi"
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> ClipInfo:
@@ -99,7 +103,8 @@ class VideoReader:
                 f"no frame of {self._path} can be decoded: the file is damaged or not a video"
             )
         info = describe(self._path, self._container, self._stream, first.picture)
-        self._described = info
+        is_alone = self._raw is not None or is_pipe(self._path)
+        self._described = info = replace(info, is_alone=is_alone)
         first, info = self._make_whole(first, info)
         self._first = first
         info = replace(info, start=first.pts, origin=min(zero, first.pts))
@@ -118,18 +123,8 @@ class VideoReader:
 
     def _make_whole(self, first: Timed, info: ClipInfo) -> tuple[Timed, ClipInfo]:
         """Refuses or deinterlaces, as asked for; the first frame and the clip after that."""
-        choice = self._deinterlace
-        if choice == "auto":
-            choice = "fields" if info.is_interlaced else "off"
-        if choice == "refuse" and info.is_interlaced:
-            raise VideoError(
-                f"{self._path} is interlaced, each of its frames shows two moments: add"
-                " --deinterlace fields (a picture of each, twice the rate), frames (one of both),"
-                " or off if it is not really interlaced"
-            )
-        if choice not in ("fields", "frames"):
-            if info.is_interlaced:
-                log.warning("%s is interlaced: its frames are taken as they are", self._path)
+        choice = settle(self._deinterlace, info.is_interlaced, self._path)
+        if choice == "off":
             return first, info
         frames = chain([first], self._timed)
         self._is_filtered = True
@@ -143,7 +138,7 @@ class VideoReader:
 
     def _seek(self, target: Fraction) -> Iterator[Timed]:
         """Frames from the first one shown at or after `target`."""
-        frames = self._seek_near(target)
+        frames = self._pictures() if is_pipe(self._path) else self._seek_near(target)
         if frames is None:  # the file cannot seek, or only roughly: decode it from its beginning
             self._reopen()
             frames = self._pictures()

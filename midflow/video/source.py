@@ -2,11 +2,8 @@
 
 import logging
 import re
-import struct
-from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 from av.codec import CodecContext
@@ -26,7 +23,9 @@ from midflow.video.frame import (
     ColorSpec,
 )
 from midflow.video.limits import decoder_options, require_clip, require_regular, require_size
+from midflow.video.pipe_input import RawInput, is_pipe, open_raw, standard_input
 from midflow.video.pixel import is_transparent, layout, working_format
+from midflow.video.side_data import display_matrix, hdr_metadata
 
 log = logging.getLogger(__name__)
 
@@ -50,24 +49,35 @@ _RATE_ROUNDING = Fraction(1, 100_000)
 _TIME_UNIT = Fraction(1, 1_000_000)  # of a container's start and duration
 
 
-def open_source(path: Path) -> InputContainer:
-    """Open a media file for reading.
+def open_source(path: Path, raw: RawInput | None = None) -> InputContainer:
+    """Open a media file, or standard input for "-", for reading.
+
+    Args:
+        path: of the file.
+        raw: what its frames are, where they have no header.
 
     Raises:
         VideoError: one line that names the path and what to do.
     """
     try:
+        options = decoder_options()  # for the frames looked at while opening
+        if is_pipe(path):
+            if raw is not None:
+                return open_raw(path, raw)
+            return av.open(standard_input(), "r", options=options, metadata_errors="replace")
         if path.is_dir():
             raise VideoError(f"{path} is a folder: give a video file")
         if path.stat().st_size == 0 and path.is_file():
             raise VideoError(f"{path} is empty (0 bytes): copy or download it again")
         require_regular(path)
+        if raw is not None:
+            return open_raw(path, raw)
         with path.open("rb") as file:
             head = file.read(32)
         if is_animated_webp(head):
             return open_webp(path.read_bytes(), path)
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
-        return av.open(str(path.absolute()), options=decoder_options(), metadata_errors="replace")
+        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error
     except PermissionError as error:
@@ -79,9 +89,11 @@ def open_source(path: Path) -> InputContainer:
         ) from error
 
 
-def open_clip(path: Path) -> tuple[InputContainer, VideoStream, VideoCodecContext]:
+def open_clip(
+    path: Path, raw: RawInput | None = None
+) -> tuple[InputContainer, VideoStream, VideoCodecContext]:
     """A file, its stream to interpolate and that one's decoder; raises as `main_video` does."""
-    container = open_source(path)
+    container = open_source(path, raw)
     try:
         stream = main_video(container, path)
         return container, stream, decoder_of(stream)
@@ -130,7 +142,7 @@ def describe(
     coded = frame.format.name
     transparent = is_transparent(frame)
     pixel_format = working_format(coded, keep_alpha=transparent or not frame.format.has_palette)
-    matrix = _display_matrix(frame)
+    matrix = display_matrix(frame)
     duration = _duration(container, stream)
     rate = nominal_rate(stream)
     count = stream.frames or (round(duration * rate) if duration else None)
@@ -155,7 +167,7 @@ def describe(
         stream_index=stream.index,
         time_base=stream.time_base or Fraction(1, 90000),
         plays=plays(path),
-        hdr=_hdr(frame),
+        hdr=hdr_metadata(frame),
     )
 
 
@@ -267,34 +279,3 @@ def _matrix(code: int, width: int, height: int) -> str:
             guess,
         )
     return _MATRICES.get(code, guess)
-
-
-def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    try:
-        items: Iterable[Any] = frame.side_data  # iterates over the entries, not over keys
-    except ValueError:  # PyAV gives up on the whole set where FFmpeg has a kind it does not know
-        return {}
-    wanted = ("DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
-    return {item.type.name: bytes(item) for item in items if item.type.name in wanted}
-
-
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    raw = _side_data(frame).get("DISPLAYMATRIX")
-    return struct.unpack("=9i", raw[:36]) if raw else None
-
-
-def _hdr(frame: av.VideoFrame) -> dict[str, str]:
-    """HDR metadata as x265 writes it: chromaticity in 1/50,000, luminance in 1/10,000 cd/m2."""
-    found, data = {}, _side_data(frame)
-    if raw := data.get("MASTERING_DISPLAY_METADATA"):
-        numbers = struct.unpack("=22i", raw[:88])
-        pairs = list(zip(numbers[0:20:2], numbers[1:20:2], strict=True))
-        if numbers[20] and numbers[21] and all(den for _, den in pairs):
-            x = [round(Fraction(num, den) * 50000) for num, den in pairs[:8]]
-            low, high = (round(Fraction(num, den) * 10000) for num, den in pairs[8:])
-            found["master-display"] = (
-                f"G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({high},{low})"
-            )
-    if raw := data.get("CONTENT_LIGHT_LEVEL"):
-        found["max-cll"] = "{},{}".format(*struct.unpack("=2I", raw[:8]))
-    return found

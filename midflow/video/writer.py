@@ -82,7 +82,7 @@ class VideoWriter:
             time_base,
         )
         """For a `SegmentWriter` of packets that `copy` is to take."""
-        origin = info.path if info else None
+        origin = info.path if info and not info.is_alone else None
         self._file = PartialFile(self.path, options.overwrite, origin, partial)
         try:
             self._container = self._open()
@@ -192,7 +192,7 @@ class VideoWriter:
     def _begin(self) -> None:
         """Add all streams, open the encoder, write the header: what can fail fails here."""
         track = self._track
-        if self._info:
+        if self._info and not self._info.is_alone:
             self._copier = StreamCopier(
                 self._info, self._container, track.add, self.settings.options
             )
