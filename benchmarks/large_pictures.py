@@ -102,7 +102,11 @@ def main() -> None:
             estimate = estimate_bytes(
                 midflow.load_model().config, (1, 3, height, width), Settings(**asked)
             )
-            row = {**note, "estimate": estimate, "bytes a pixel": note["peak"] / width / height}
+            row = {
+                **note,
+                "estimate": estimate,
+                "bytes a pixel": round(note["peak"] / width / height),
+            }
             if way != "whole" and (folder / "whole.pt").exists():
                 whole, other = (torch.load(folder / f"{k}.pt") for k in ("whole", way))
                 row["psnr to whole"] = round(
