@@ -10,6 +10,7 @@ import zipfile
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -25,6 +26,7 @@ from midflow.video.demux import demux
 from midflow.video.encoders import plan_encoder
 from midflow.video.frame import ColorSpec
 from midflow.video.image import write_image
+from midflow.video.reader import VideoReader
 from tests.crossfade import CrossFade, write_clock
 from tests.video.clips import Recipe, decoded, make_clip
 
@@ -330,6 +332,23 @@ def test_a_stream_that_begins_late_does_not_end_the_reading(caplog):
     assert caplog.text == ""
     assert list(demux(Late(), [], Path("a.flv"))) == ["one", "two"]
     assert "a.flv has a stream that begins late: it is left out" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts Linux's open files")
+def test_a_file_that_is_refused_is_closed(here):
+    with av.open("sound.mka", "w") as output:
+        stream = output.add_stream("flac", rate=48000)
+        sound = av.AudioFrame(format="s16", layout="mono", samples=1024)
+        sound.sample_rate = 48000
+        output.mux(stream.encode(sound))
+        output.mux(stream.encode(None))
+    before = len(os.listdir("/proc/self/fd"))
+    errors = []
+    for _ in range(3):
+        with pytest.raises(VideoError, match="has no video stream") as caught:
+            VideoReader("sound.mka")
+        errors.append(caught)  # with it, all that the reader had
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def entry(name, mode):

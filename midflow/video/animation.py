@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from midflow.errors import VideoError
-from midflow.video.limits import max_pixels
+from midflow.video.limits import decoder_options, max_pixels
 
 _MILLISECOND = Fraction(1, 1000)
 _HEAD = 1 << 16  # bytes in which the number of plays stands
@@ -168,7 +168,9 @@ def _still(frame: _Frame) -> np.ndarray:
         sides = b"".join(struct.pack("<I", n - 1)[:3] for n in frame.size)
         body = b"VP8X" + struct.pack("<II", 10, _HAS_ALPHA) + sides + body
     file = b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
-    with av.open(io.BytesIO(file), "r", format="webp_pipe") as still:
+    limit = decoder_options()
+    with av.open(io.BytesIO(file), "r", format="webp_pipe", options=limit) as still:
+        still.streams.video[0].codec_context.options = limit
         decoded = next(still.decode(video=0), None)
     if decoded is None or (decoded.width, decoded.height) != frame.size:
         raise ValueError("a frame has another size than it says")
