@@ -204,6 +204,24 @@ def test_half_precision_stays_close(precision: str) -> None:
     assert 40 < psnr(half, full) < 120  # not the same computation
 
 
+@pytest.mark.slow
+def test_half_precision_holds_in_wide_pictures() -> None:
+    img0, _, img1 = moved(picture(208, 3856), 4, 2)
+    assert img0.shape[-1] == 3840
+    full = Interpolator(bundled(), "cpu")(img0, img1)
+    half = Interpolator(bundled(), "cpu", precision="bfloat16")(img0, img1)
+    assert 45 < psnr(half, full) < 120
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_float16_holds_in_wide_pictures() -> None:
+    img0, _, img1 = moved(picture(1096, 3856), 4, 2)
+    full = Interpolator(midflow.load_model(), "cuda")(img0, img1)
+    half = Interpolator(midflow.load_model(), "cuda", precision="float16")(img0, img1)
+    assert 45 < psnr(half, full) < 120
+
+
 def test_networks_of_the_middle_reach_other_times_by_halving(caplog) -> None:
     interp = Interpolator(tiny(TINY_MIDDLE), "cpu")
     img0, img1 = picture(40, 60), picture(40, 60, seed=1)
