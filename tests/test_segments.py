@@ -149,6 +149,30 @@ def test_a_varying_rate_goes_on_with_the_same_frames(tmp_path, suffix, stop_afte
     assert len(read_clock(tmp_path / "out.mp4")) > 80
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"end": "loop"},
+        {"vfr": "keep"},
+        {"speed": Fraction(1, 2), "sound": "drop"},
+        {"start": 0.5, "duration": 1.2},
+        {"deinterlace": "fields"},
+        {"dedup": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_whatever_makes_the_schedule_goes_on_to_the_same_bytes(
+    moving, tmp_path, options, stop_after
+):
+    run(moving, tmp_path / "whole.mp4", **options)
+    for number in (33, 12):
+        stop_after(number)
+        stopped(moving, tmp_path / "out.mp4", **options)
+    run(moving, tmp_path / "out.mp4", **options)
+
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
 def test_cuts_are_told_whole_after_going_on(tmp_path, stop_after):
     import numpy as np
 
