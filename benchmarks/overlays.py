@@ -112,7 +112,9 @@ def unpacked(row: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Both frames, truth, painted, and painted with protection."""
     img0, truth, img1 = (x.float() / 255 for x in row[:3])
     painted = row[3].float()
-    protected = Protection()(painted, img0, img1, torch.tensor([0.5]))
+    protection = Protection()
+    still = protection.find(img0, img1)
+    protected = protection(painted, img0, img1, torch.tensor([0.5]), still)
     return img0, img1, truth, painted, protected
 
 

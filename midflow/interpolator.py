@@ -22,7 +22,7 @@ from midflow.nets.config import FLOW_SCALES, IFNetConfig
 from midflow.nets.legacy import LegacyConfig
 from midflow.nets.prediction import Prediction
 from midflow.nets.pyramid_config import PyramidConfig
-from midflow.overlay import read_protection
+from midflow.overlay import read_protection, without_ghosts
 from midflow.tiles import SMALLEST_TILE
 
 logger = logging.getLogger(__name__)
@@ -162,11 +162,15 @@ class Interpolator:
             OptionError: for sizes, types or times that do not fit.
         """
         enc0, enc1, times = self._checked(img0, img1, timestep)
-        if self.has_timestep:
+        still = self.protection.find(enc0.image, enc1.image)
+        if not self.has_timestep:
+            frames = self._bisect(enc0, enc1, times)
+        elif still is None:
             frames = self._engine.frame(enc0, enc1, times)
         else:
-            frames = self._bisect(enc0, enc1, times)
-        frames = self.protection(frames, enc0.image, enc1.image, times)
+            prediction = self._engine.predict(enc0, enc1, times)
+            frames = without_ghosts(prediction, enc0.image, enc1.image, still)
+        frames = self.protection(frames, enc0.image, enc1.image, times, still)
         return arrays.with_inputs(frames, enc0.image, enc1.image, times)
 
     @torch.inference_mode()

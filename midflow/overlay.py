@@ -28,6 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.errors import OptionError
+from midflow.nets.prediction import Prediction
+from midflow.nets.warp import warp
 
 PROTECT_WORDS = ("auto", "off")
 
@@ -40,6 +42,12 @@ LOUDEST = 12 / 255
 REACH = 4
 COMPANY = 0.3
 SOFT = 0.5
+
+# shares of a pixel seen beside the overlay: below the first it counts as hidden, from the second on
+# it is believed as it is
+_LEAST_SHOWN, _SURELY_SHOWN = 0.02, 0.25
+_LED_AWAY = 3.0  # pixels of flow from which on a copy would be seen beside what it copies
+_FILLED = 7  # pixels around a hidden one that are looked at
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,21 @@ class Protection:
         data = self.mask.detach().cpu().contiguous().numpy().tobytes()
         return f"mask {hashlib.sha256(data).hexdigest()}"
 
-    def __call__(self, frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor) -> Tensor:
+    def find(self, img0: Tensor, img1: Tensor) -> Tensor | None:
+        """What stands still between two frames, see `still_overlay`; None where nothing does.
+
+        Args:
+            img0: (B, 3, H, W) in [0, 1].
+            img1: the later frame.
+        """
+        if not self.is_automatic:
+            return None
+        still = still_overlay(img0, img1)
+        return still if bool(still.any()) else None
+
+    def __call__(
+        self, frames: Tensor, img0: Tensor, img1: Tensor, times: Tensor, still: Tensor | None
+    ) -> Tensor:
         """Puts protected pixels into painted frames.
 
         Args:
@@ -66,6 +88,7 @@ class Protection:
             img0: (B, 3, H, W) in [0, 1], B being T or 1.
             img1: the later frame.
             times: (T,) in [0, 1].
+            still: what `find` found between them.
 
         Raises:
             OptionError: the mask has another size.
@@ -74,12 +97,9 @@ class Protection:
         if self.mask is not None:
             kept = torch.where(t <= 0.5, img0, img1)
             return torch.lerp(frames, kept, self._mask_like(frames))
-        if not self.is_automatic:
+        if still is None:
             return frames
-        weight = still_overlay(img0, img1)
-        if not bool(weight.any()):
-            return frames
-        return torch.lerp(frames, torch.lerp(img0, img1, t), weight)
+        return torch.lerp(frames, torch.lerp(img0, img1, t), still)
 
     def _mask_like(self, frames: Tensor) -> Tensor:
         assert self.mask is not None
@@ -132,6 +152,47 @@ def still_overlay(img0: Tensor, img1: Tensor) -> Tensor:
     near = _grow(still * (slope > 0)) * still
     kept = near * (_mean(near, 2) > COMPANY)
     return torch.maximum(kept, SOFT * _mean(kept, 1))
+
+
+def without_ghosts(prediction: Prediction, img0: Tensor, img1: Tensor, still: Tensor) -> Tensor:
+    """The painted frame without copies of the overlay beside it.
+
+    What moves behind an overlay is hidden by it in one frame after the other. A pixel whose flow
+    leads onto the overlay in one frame alone is taken from the other; if it does in both, it gets
+    the mean of what is seen around it.
+
+    Args:
+        prediction: of T times.
+        img0: (B, 3, H, W) in [0, 1], B being T or 1.
+        img1: the later frame.
+        still: (B, 1, H, W) from `still_overlay`.
+
+    Returns:
+        (T, 3, H, W).
+    """
+    frame, flow, weight = prediction
+    cover = _expand(F.max_pool2d(still, 3, 1, 1), len(frame))
+    shown0 = weight * (1 - _carried(cover, flow[:, :2]))
+    shown1 = (1 - weight) * (1 - _carried(cover, flow[:, 2:]))
+    shown = shown0 + shown1
+    clean = torch.where(shown > _LEAST_SHOWN, shown0 / shown.clamp(min=_LEAST_SHOWN), weight)
+    warped0 = warp(_expand(img0, len(frame)), flow[:, :2], "bicubic")
+    warped1 = warp(_expand(img1, len(frame)), flow[:, 2:], "bicubic")
+    frame = frame + (clean - weight) * (warped0 - warped1)
+    believed = (shown / _SURELY_SHOWN).clamp(max=1)
+    seen = believed * (1 - cover)
+    around = _mean(frame * seen, _FILLED) / _mean(seen, _FILLED).clamp(min=_LEAST_SHOWN)
+    return torch.where(_mean(seen, _FILLED) > _LEAST_SHOWN, around.lerp(frame, believed), frame)
+
+
+def _carried(cover: Tensor, flow: Tensor) -> Tensor:
+    """How much of each pixel beside the overlay is taken from it, (T, 1, H, W) in [0, 1]."""
+    is_led_away = flow.square().sum(1, keepdim=True) > _LED_AWAY**2
+    return warp(cover, flow) * (1 - cover) * is_led_away
+
+
+def _expand(x: Tensor, batch: int) -> Tensor:
+    return x.expand(batch, -1, -1, -1)
 
 
 def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from midflow.errors import OptionError
 from midflow.evaluate.lettering import LINE, caption
 from midflow.interpolator import Interpolator
-from midflow.overlay import Protection, read_protection, still_overlay
+from midflow.nets.prediction import Prediction
+from midflow.nets.warp import warp
+from midflow.overlay import Protection, read_protection, still_overlay, without_ghosts
 from midflow.video.image import write_image
 from tests.crossfade import CrossFade
 
@@ -55,7 +57,9 @@ def test_lettering_that_moves_with_the_picture_is_not():
 def test_a_slow_edge_does_not_freeze(speed):
     x = torch.arange(160.0).expand(1, 3, 96, -1)
     img0, truth, img1 = ((x - 80 - speed * k).clamp(0, 1) for k in (0, 0.5, 1))
-    result = Protection()(truth, img0, img1, torch.tensor([0.5]))
+    protection = Protection()
+    still = protection.find(img0, img1)
+    result = protection(truth, img0, img1, torch.tensor([0.5]), still)
     assert (result - truth).abs().max() < 0.1
     changed = ((img0 - img1).abs().amax(1, keepdim=True) > 0.1).float()
     assert (still_overlay(img0, img1) * changed).max() < 0.5
@@ -88,8 +92,8 @@ def test_protected_pixels_are_the_inputs_and_the_rest_is_painted():
     ink = lettering()
     img0, img1 = with_letters(scene(0), ink), with_letters(scene(12), ink)
     painted = torch.zeros(3, 3, *SIZE)
-    result = Protection()(painted, img0, img1, torch.tensor([0.25, 0.5, 0.75]))
     weight = still_overlay(img0, img1)
+    result = Protection()(painted, img0, img1, torch.tensor([0.25, 0.5, 0.75]), weight)
     whole = (weight == 1).expand_as(img0)
     for frame in result:
         assert (frame[None][whole] - img0[whole]).abs().max() < 12 / 255
@@ -110,6 +114,21 @@ def test_lettering_does_not_wobble_in_a_painted_frame():
         Interpolator(Dragging(), "cpu", protect=protect)(img0, img1) for protect in ("off", "auto")
     )
     assert error_inside(auto, ink) < error_inside(off, ink) / 8
+
+
+def test_lettering_leaves_no_ghosts_beside_it():
+    """Along the true flow of the picture behind, letters of either frame land beside themselves."""
+    ink = lettering()
+    img0, img1 = with_letters(scene(0), ink), with_letters(scene(12), ink)
+    flow = torch.zeros(1, 4, *SIZE)
+    flow[:, 0], flow[:, 2] = -6, 6  # of the scene, which moves to the right
+    weight = torch.full((1, 1, *SIZE), 0.5)
+    painted = torch.lerp(warp(img1, flow[:, 2:]), warp(img0, flow[:, :2]), weight)
+    still = still_overlay(img0, img1)
+    clean = without_ghosts(Prediction(painted, flow, weight), img0, img1, still)
+    beside = (F.max_pool2d(still, 3, 1, 1) == 0).float()
+    before, after = (((x - scene(6)).abs() * beside).mean() for x in (painted, clean))
+    assert after < before / 2
 
 
 def test_a_mask_keeps_the_nearer_frame(tmp_path):

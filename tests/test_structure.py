@@ -29,7 +29,7 @@ ALLOWED = {
         "video",
     },
     "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
-    "overlay": {"errors", "video"},
+    "overlay": {"errors", "nets", "video"},
     "tiles": set(),
     "memory": {"nets"},
     "engine": {"errors", "memory", "nets", "padding", "tiles"},
