@@ -8,6 +8,7 @@ in memory. At another speed, sound is stretched and everything else is moved alo
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -177,7 +178,9 @@ class StreamCopier:
 
     def _leave_out(self, stream: Stream) -> None:
         container = self._output.format.name
-        hint = "" if container == "matroska" else ": an output name ending in .mkv keeps it"
+        keeper = self._info.path.suffix if stream.type == "data" else ".mkv"
+        is_told = keeper and keeper != Path(self._output.name).suffix
+        hint = f": an output name ending in {keeper} keeps it" if is_told else ""
         log.warning("%s is left out, %s cannot hold it%s", stream_name(stream), container, hint)
         stream.discard = Discard.all
 
