@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.errors import OptionError
+from midflow.nets.photometric import slopes
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import warp
 
@@ -181,8 +182,9 @@ def without_ghosts(prediction: Prediction, img0: Tensor, img1: Tensor, still: Te
     frame = frame + (clean - weight) * (warped0 - warped1)
     believed = (shown / _SURELY_SHOWN).clamp(max=1)
     seen = believed * (1 - cover)
-    around = _mean(frame * seen, _FILLED) / _mean(seen, _FILLED).clamp(min=_LEAST_SHOWN)
-    return torch.where(_mean(seen, _FILLED) > _LEAST_SHOWN, around.lerp(frame, believed), frame)
+    share = _mean(seen, _FILLED)
+    around = _mean(frame * seen, _FILLED) / share.clamp(min=_LEAST_SHOWN)
+    return torch.where(share > _LEAST_SHOWN, around.lerp(frame, believed), frame)
 
 
 def _carried(cover: Tensor, flow: Tensor) -> Tensor:
@@ -197,18 +199,12 @@ def _expand(x: Tensor, batch: int) -> Tensor:
 
 def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:
     """Geometric mean of both slopes at edges that stand still, 0 elsewhere."""
-    x0, y0 = _slopes(luma0)
-    x1, y1 = _slopes(luma1)
+    x0, y0 = slopes(luma0)
+    x1, y1 = slopes(luma1)
     both = x0 * x1 + y0 * y1
     lengths = (x0.square() + y0.square()) * (x1.square() + y1.square())
     is_edge = (both > EDGE**2) & (both > ALIGNED * lengths.sqrt())
     return torch.where(is_edge, both, 0).sqrt()
-
-
-def _slopes(luma: Tensor) -> tuple[Tensor, Tensor]:
-    padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
-    along_x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
-    return along_x, padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
 
 
 def _grow(x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def photometric_step(warped0: Tensor, warped1: Tensor, timestep: Tensor) -> Tens
     before, after = warped0.float(), warped1.float()
     difference = before - after
     mean = torch.lerp(after, before, timestep)
-    slope_x, slope_y = _slopes(mean)
+    slope_x, slope_y = (slope / 2 for slope in slopes(mean))
     products = (
         slope_x * slope_x, slope_x * slope_y, slope_y * slope_y,
         slope_x * difference, slope_y * difference,
@@ -47,12 +47,15 @@ def photometric_step(warped0: Tensor, warped1: Tensor, timestep: Tensor) -> Tens
     return step * (LONGEST / length.clamp(min=LONGEST))
 
 
-def _slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences along x and y; the border is repeated."""
+def slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of the neighbours on both sides, along x and y; the border is repeated.
+
+    (B, C, H, W) each, over two pixels: half of them are slopes of one.
+    """
     padded = F.pad(picture, (1, 1, 1, 1), mode="replicate")
     along_x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     along_y = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    return along_x / 2, along_y / 2
+    return along_x, along_y
 
 
 def _around(x: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Sound at another speed and its own pitch: decoded, stretched by atempo, encoded again."""
 
-import io
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -16,6 +15,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from midflow.video.clock import OutputClock
+from midflow.video.stream_facts import takes_header
 
 # decoder -> encoder, where FFmpeg names them differently or has no encoder of the kind
 _ENCODERS = {
@@ -139,21 +139,15 @@ def encoder_for(source: AudioStream, container: str) -> str:
 
 
 def _is_usable(name: str, container: str, source: AudioStream) -> bool:
-    trial = av.open(io.BytesIO(), "w", format=container)
-    try:
-        if Codec(name, "w").experimental:
-            return False
+    def add(trial: OutputContainer) -> None:
         rate = _sample_rate(name, source.rate)
         trial.add_stream(name, rate=rate, layout=source.layout.name)
-        trial.start_encoding()
-    except (av.FFmpegError, ValueError):
+
+    try:
+        is_experimental = Codec(name, "w").experimental
+    except (av.FFmpegError, ValueError):  # there is none
         return False
-    finally:
-        try:
-            trial.close()
-        except av.FFmpegError:
-            pass
-    return True
+    return not is_experimental and takes_header(container, add)
 
 
 def _sample_rate(encoder: str, rate: int) -> int:

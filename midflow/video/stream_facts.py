@@ -1,11 +1,12 @@
 """What a stream is, whether a container takes it, and the tags that go with it."""
 
 import io
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 
@@ -70,10 +71,17 @@ def is_made_by_muxer(stream: Stream, container: InputContainer) -> bool:
 
 
 def accepts(container: str, stream: Stream) -> bool:
-    """Whether a container takes a stream as it is: found out by writing a header to memory."""
+    """Whether a container takes a stream as it is."""
+    return takes_header(
+        container, lambda trial: trial.add_stream_from_template(stream, opaque=True)
+    )
+
+
+def takes_header(container: str, add: Callable[[OutputContainer], object]) -> bool:
+    """Whether a container takes the streams that `add` gives it: a header is written to memory."""
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
-        trial.add_stream_from_template(stream, opaque=True)
+        add(trial)
         trial.start_encoding()
     except (av.FFmpegError, ValueError):
         return False
