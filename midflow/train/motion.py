@@ -1,7 +1,7 @@
 """Straight motion of flat layers: each point at its own constant speed, affine in its place."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,17 @@ class Motion:
 
     def __getitem__(self, rows: Tensor) -> "Motion":
         return Motion(self.center[rows], self.speed[rows], self.change[rows], self.placing[rows])
+
+    def slowed(self, fastest: Tensor) -> "Motion":
+        """The same at no more than `fastest` (R,) pixels from the first to the last frame."""
+        share = (fastest / self.speed.norm(dim=1).clamp_min(1e-6)).clamp_max(1)
+        return replace(
+            self, speed=self.speed * share[:, None], change=self.change * share[:, None, None]
+        )
+
+    def travel(self) -> Tensor:
+        """(R,): canvas pixels from the first to the last frame."""
+        return (self.placing @ self.speed[:, :, None])[:, :, 0].norm(dim=1)
 
     def velocity(self) -> Affine:
         """(R, 2, 3): velocity of a pixel of the true frame."""

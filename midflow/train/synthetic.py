@@ -27,6 +27,7 @@ from midflow.train.textures import COLORS, OVERLAYS, SHAPES, draw_names, paint
 
 _SCENE, _CHANGE = 31, 32  # random streams
 _CANVAS = 1.5  # sides of a canvas over those of the picture
+_FASTEST_PATTERN = 16.0  # pixels that a repeating pattern moves at most
 _FOREMOST = 0.75  # share of a pixel's light by which one layer counts as what it shows
 _ONCE = {"cpu": 4, "cuda": 32}  # scenes painted together: what fits the caches, what fills the GPU
 
@@ -186,7 +187,9 @@ class Layers:
             colors = draw_names(COLORS, len(rows), random)
             if is_background:
                 kinds = ["all"] * len(rows)
-            canvas = paint(kinds, colors, side, self.photographs, random, device)
+            repeats = torch.tensor([color == "periodic" for color in colors])
+            moving = moving.slowed(torch.where(repeats, _FASTEST_PATTERN, math.inf))
+            canvas = paint(kinds, colors, side, self.photographs, random, device, moving.travel())
             if not is_background:
                 canvas = canvas * self._opacity(len(rows), random).to(device)
             layers.append(

@@ -14,12 +14,14 @@ from torch import Tensor
 Random = torch.Generator
 
 # How often each kind of shape and colour is drawn, relative to the others.
-SHAPES = {"blob": 40, "box": 15, "ellipse": 15, "lines": 18, "text": 12}
+SHAPES = {"blob": 32, "box": 15, "ellipse": 13, "lines": 28, "text": 12}
 OVERLAYS = {"text": 45, "panel": 35, "lines": 20}
-COLORS = {"photograph": 60, "periodic": 12, "flat": 6, "cloud": 8, "grain": 14}
+COLORS = {"photograph": 56, "periodic": 16, "flat": 8, "cloud": 8, "grain": 12}
 
 _GLYPH, _LINE = 6, 9  # cells from one letter to the next, from one line of text to the next
 _WIDEST_LINE = 3.0  # pixels
+_PLAIN_LINES = 0.7  # share of the lines that have one colour: wires, ropes, poles
+_PERIOD = 2.3  # of a pattern over its motion: beyond half a period nobody can tell the motion
 
 
 def paint(
@@ -29,6 +31,7 @@ def paint(
     photographs: Sequence[Tensor],
     random: Random,
     device: torch.device,
+    travel: Tensor | None = None,
 ) -> Tensor:
     """Paints one canvas for each kind of shape: (N, 4, side, side) on `device`.
 
@@ -39,12 +42,18 @@ def paint(
         photographs: (3, H, W) uint8 of any size; without any, clouds stand in for them.
         random: on the CPU.
         device: where to paint.
+        travel: (N,) canvas pixels that each moves from the first to the last frame; patterns that
+            repeat are drawn wide enough for that.
     """
+    travel = torch.zeros(len(kinds)) if travel is None else travel
     canvases = torch.empty(len(kinds), 4, side, side, device=device)
     if not photographs:
         colors = ["cloud" if color == "photograph" else color for color in colors]
     for color, rows in _groups(colors):
-        canvases[rows, :3] = _COLORS[color](len(rows), side, photographs, random, device)
+        if color == "periodic":
+            canvases[rows, :3] = _periodic(_PERIOD * travel[rows], side, random, device)
+        else:
+            canvases[rows, :3] = _COLORS[color](len(rows), side, photographs, random, device)
     for kind, rows in _groups(kinds):
         cover, ink = _SHAPES[kind](len(rows), side, random, device)
         picture = canvases[rows, :3]
@@ -148,12 +157,12 @@ def _flat(
     return color.to(device).expand(count, 3, side, side)
 
 
-def _periodic(
-    count: int, side: int, photographs: Sequence[Tensor], random: Random, device: torch.device
-) -> Tensor:
-    """Stripes, checks and grids of two colours."""
+def _periodic(shortest: Tensor, side: int, random: Random, device: torch.device) -> Tensor:
+    """Stripes, checks and grids of two colours that repeat no sooner than `shortest` (N,)."""
+    count = len(shortest)
     x, y = _coordinates(side, device)
     period = 5 * _uniform(random, 0, math.log(7), count, 1, 1).exp()
+    period = torch.maximum(period, shortest[:, None, None])
     angle = _uniform(random, 0, math.pi, count, 1, 1)
     second = _uniform(random, 0, 1, count, 1, 1) < 0.6
     hardness = _uniform(random, 1, 6, count, 1, 1).to(device)
@@ -199,7 +208,7 @@ def _ellipse(count: int, side: int, random: Random, device: torch.device) -> tup
     return _edge(radius * (1 - radius) / steepness, count, random), None
 
 
-def _lines(count: int, side: int, random: Random, device: torch.device) -> tuple[Tensor, None]:
+def _lines(count: int, side: int, random: Random, device: torch.device) -> tuple[Tensor, Tensor]:
     """Up to four straight thin lines: wires, ropes, rules."""
     x, y = _coordinates(side, device)
     angle = _uniform(random, 0, math.pi, 4, count, 1, 1)
@@ -216,7 +225,8 @@ def _lines(count: int, side: int, random: Random, device: torch.device) -> tuple
         cover = torch.maximum(cover, line)
     reach = (side * _uniform(random, 0.2, 0.7, count, 1, 1)).to(device)
     inside = (reach - torch.maximum(x.abs(), y.abs())).clamp_(0, 1)
-    return (cover * inside)[:, None], None
+    is_plain = (_uniform(random, 0, 1, count, 1, 1, 1) < _PLAIN_LINES).float()
+    return (cover * inside)[:, None], is_plain.to(device)
 
 
 def _text(count: int, side: int, random: Random, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -271,7 +281,6 @@ def _edge(depth: Tensor, count: int, random: Random) -> Tensor:
 
 _COLORS: dict[str, Callable[[int, int, Sequence[Tensor], Random, torch.device], Tensor]] = {
     "photograph": _photograph,
-    "periodic": _periodic,
     "flat": _flat,
     "cloud": _cloud,
     "grain": _grain,
