@@ -41,6 +41,7 @@ FlowScale = Annotated[
 ]
 Ensemble = Annotated[Flag, _option("Average both directions inside the network.", "--ensemble")]
 Tta = Annotated[Flag, _option("Average with the frames turned by 180 degrees.", "--tta")]
+Backend = Annotated[Text, _option("What runs the network: auto, torch or compiled; default: auto.")]
 Protect = Annotated[
     Text,
     _option(
@@ -271,7 +272,7 @@ def interpolator(given: dict[str, Any]) -> "Interpolator":
         UnknownModelError: no model has the name.
         CheckpointError: the weights cannot be used.
     """
-    names = ("device", "precision", "flow_scale", "ensemble", "tta", "protect", "tile")
+    names = ("device", "precision", "flow_scale", "ensemble", "tta", "backend", "protect", "tile")
     options = {name: given[name] for name in names if given.get(name) is not None}
     return midflow.Interpolator(midflow.load_model(given["model"]), **options)
 

@@ -86,6 +86,7 @@ def video(
     flow_scale: args.FlowScale = None,
     ensemble: args.Ensemble = False,
     tta: args.Tta = False,
+    backend: args.Backend = None,
     protect: args.Protect = None,
     tile: args.Tile = None,
     codec: args.Codec = None,
@@ -163,6 +164,7 @@ def images(
     flow_scale: args.FlowScale = None,
     ensemble: args.Ensemble = False,
     tta: args.Tta = False,
+    backend: args.Backend = None,
     protect: args.Protect = None,
     tile: args.Tile = None,
     overwrite: args.Overwrite = False,
@@ -208,6 +210,7 @@ def flow(
     flow_scale: args.FlowScale = None,
     ensemble: args.Ensemble = False,
     tta: args.Tta = False,
+    backend: args.Backend = None,
     overwrite: args.Overwrite = False,
 ) -> None:
     """Draw the motion between two pictures: hue is direction, saturation is speed."""
@@ -237,6 +240,7 @@ def evaluate(
     flow_scale: args.FlowScale = None,
     ensemble: args.Ensemble = False,
     tta: args.Tta = False,
+    backend: args.Backend = None,
     quiet: args.Quiet = False,
     as_json: args.Json = False,
 ) -> None:
@@ -280,7 +284,8 @@ def main() -> None:
 
 def _on_device(interp: "Interpolator") -> str:
     name = interp.model.release or type(interp.model).__name__
-    return f"model {name}, {interp.precision}, torch on {interp.device} ({interp.device_reason})"
+    where = f"{interp.backend} on {interp.device} ({interp.device_reason})"
+    return f"model {name}, {interp.precision}, {where}"
 
 
 def _how_to_go_on(options: "EvalOptions") -> str:

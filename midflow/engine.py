@@ -52,7 +52,7 @@ class Engine:
     """Runs a network.
 
     Args:
-        model: the network, on `device`.
+        model: the network, on `device`, or what a backend made of it.
         device: where it runs.
         settings: precision, flow scale and tiles; they change where memory does not suffice.
         ensemble: average both directions in every block.

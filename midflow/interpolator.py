@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from midflow import arrays
+from midflow.backends import open_backend
 from midflow.bisection import nearest_dyadic, plan_depth
 from midflow.device import choose_device
 from midflow.engine import PRECISIONS, EncodedFrame, Engine
@@ -27,8 +28,6 @@ from midflow.tiles import SMALLEST_TILE
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "torch")
-
 
 class Interpolator:
     """Paints frames between frames.
@@ -42,7 +41,7 @@ class Interpolator:
             very large pictures or motion, above 1 for small ones.
         ensemble: average both directions in every block, where the network has it.
         tta: average with the pair turned by 180 degrees (twice the time).
-        backend: "auto" or "torch".
+        backend: what runs the network: "auto" or one of `midflow.backends.BACKENDS`.
         protect: "auto" leaves pixels untouched that stand still in both frames before something
             that moves (`midflow.overlay`); "off"; or a picture file or a tensor (1, 1, H, W), 1
             (white) where frames stay as the nearer input.
@@ -50,7 +49,8 @@ class Interpolator:
             more; 0 paints them whole while memory suffices (`midflow.memory`).
 
     Raises:
-        OptionError: where an option is outside its range or the network has no ensemble.
+        OptionError: where an option is outside its range, or the network or the backend lacks it.
+        MissingExtraError: what the backend needs is not installed.
         VideoError: the picture of `protect` cannot be read.
     """
 
@@ -72,7 +72,6 @@ class Interpolator:
             )
         _check_choice("precision", precision, tuple(PRECISIONS))
         _check_choice("flow_scale", flow_scale, FLOW_SCALES)
-        _check_choice("backend", backend, BACKENDS)
         self.config: IFNetConfig | LegacyConfig | PyramidConfig = model.config  # type: ignore[assignment]
         if ensemble and not self.config.has_ensemble:
             raise OptionError(
@@ -83,9 +82,11 @@ class Interpolator:
             raise OptionError(f"tile must be 0 or at least {SMALLEST_TILE} pixels, got {tile}")
         self.device, self.device_reason = choose_device(device)
         settings = Settings(precision, float(flow_scale), tile)
-        self._engine = Engine(
-            model.to(self.device).eval(), self.device, settings, ensemble=ensemble, tta=tta
+        self.model: Any = model
+        self.backend, painter = open_backend(
+            backend, model, self.device, settings, ensemble=ensemble
         )
+        self._engine = Engine(painter, self.device, settings, ensemble=ensemble, tta=tta)
         self.protection = read_protection(protect)
         self._has_said_bisection = False
 
@@ -93,11 +94,6 @@ class Interpolator:
     def has_timestep(self) -> bool:
         """Whether the network reaches any time directly; the others bisect."""
         return bool(self.config.has_timestep)
-
-    @property
-    def model(self) -> Any:
-        """The network, on `device`."""
-        return self._engine.model
 
     @property
     def settings(self) -> Settings:

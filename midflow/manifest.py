@@ -41,6 +41,7 @@ def describe_job(
         "source": _fingerprint(source),
         **{name: _text(value) for name, value in {**wish, **named}.items()},
         "model": _model(interpolator.model),
+        "backend": interpolator.backend,
         "device": _device(interpolator.device),
         "version": f"midflow {midflow.__version__}, torch {torch.__version__}, av {av.__version__}",
     }
@@ -61,7 +62,7 @@ def summarize(
         model=getattr(model, "release", None) or type(model).__name__,
         device=str(interpolator.device),
         device_reason=interpolator.device_reason,
-        backend="torch",
+        backend=interpolator.backend,
         precision=interpolator.precision,
         encoder=writer.encoder,
         pixel_format=writer.pixel_format,

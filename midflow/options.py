@@ -39,6 +39,8 @@ class VideoOptions(WriterOptions):
     """Average both directions inside the network, where it can."""
     tta: bool = False
     """Average with the frames turned by 180 degrees; twice the time."""
+    backend: str = "auto"
+    """What runs the network: auto, or one of `midflow.backends.BACKENDS`."""
     protect: str | Path = "auto"
     """auto: lettering and other edges that stand still in both frames stay untouched; off; or a
     picture file, white where frames stay as they are."""

@@ -163,6 +163,7 @@ def make_interpolator(
         flow_scale=options.flow_scale,
         ensemble=options.ensemble,
         tta=options.tta,
+        backend=options.backend,
         protect=options.protect,
         tile=options.tile,
     )

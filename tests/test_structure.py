@@ -33,8 +33,10 @@ ALLOWED = {
     "tiles": set(),
     "memory": {"nets"},
     "engine": {"errors", "memory", "nets", "padding", "tiles"},
+    "backends": {"errors", "memory", "nets"},
     "interpolator": {
         "arrays",
+        "backends",
         "bisection",
         "device",
         "engine",

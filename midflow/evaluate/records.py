@@ -40,7 +40,8 @@ def identify(method: Any) -> str | None:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     options = (method.settings, method.ensemble, method.tta, str(method.protection))
-    digest.update(repr((method.config, options, method.device.type)).encode())
+    where = (method.device.type, method.backend)
+    digest.update(repr((method.config, options, where)).encode())
     return digest.hexdigest()
 
 

@@ -29,8 +29,25 @@ def correlation(a: Tensor, b: Tensor, radius: int) -> Tensor:
     Returns:
         (B, (2 radius + 1)^2, H, W), row by row of the displacement: dy rising, in each dx falling.
     """
+    if torch.compiler.is_compiling():  # or exported: matrices of antidiagonals mean nothing there
+        return by_shifts(a, b, radius)
     result: Tensor = _Correlation.apply(a, b, radius)  # type: ignore[no-untyped-call]
     return result
+
+
+def by_shifts(a: Tensor, b: Tensor, radius: int) -> Tensor:
+    """The same in plain operations that every engine knows: products of shifted maps."""
+    height, width = a.shape[-2:]
+    side, around = 2 * radius + 1, (radius,) * 4
+    rows_a, rows_b = F.pad(a, around), F.pad(b, around)
+    # (B, side, C, H + 2 radius, W): every shift along x, from left to right and back
+    to_right = torch.stack([rows_a[..., j : j + width] for j in range(side)], 1)
+    to_left = torch.stack([rows_b[..., j : j + width] for j in reversed(range(side))], 1)
+    likeness = [
+        (to_right[..., side - 1 - i :, :][..., :height, :] * to_left[..., i : i + height, :]).sum(2)
+        for i in range(side)
+    ]
+    return torch.cat(likeness, 1)
 
 
 class _Correlation(torch.autograd.Function):

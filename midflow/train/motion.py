@@ -41,7 +41,8 @@ class Motion:
 
     def travel(self) -> Tensor:
         """(R,): canvas pixels from the first to the last frame."""
-        return (self.placing @ self.speed[:, :, None])[:, :, 0].norm(dim=1)
+        length: Tensor = (self.placing @ self.speed[:, :, None])[:, :, 0].norm(dim=1)
+        return length
 
     def velocity(self) -> Affine:
         """(R, 2, 3): velocity of a pixel of the true frame."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from midflow.nets.correlation import correlation
+from midflow.nets.correlation import by_shifts, correlation
 
 
 def by_definition(a: Tensor, b: Tensor, r: int) -> Tensor:
@@ -37,6 +37,7 @@ def test_correlation_is_what_its_definition_says(
 ) -> None:
     a, b = torch.randn(2, batch, planes, height, width, dtype=torch.double)
     torch.testing.assert_close(correlation(a, b, radius), by_definition(a, b, radius))
+    torch.testing.assert_close(by_shifts(a, b, radius), by_definition(a, b, radius))
 
 
 @pytest.mark.parametrize("width", [5, 16, 21])

@@ -1,0 +1,156 @@
+"""What runs a network: torch itself, torch.compile, or an engine that runs an exported graph.
+
+A backend makes, of a network, something that is used just like it (`Painter`); neither `Engine` nor
+`Interpolator` knows which it has. Another one is a function and a line in `BACKENDS`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from midflow.errors import MidflowError, OptionError
+from midflow.memory import Settings
+from midflow.nets.prediction import Encoded, Prediction
+
+
+class Painter(Protocol):
+    """A network as `midflow.engine.Engine` uses it."""
+
+    config: Any
+    """Of the network: `pad_multiple` is read."""
+
+    def encode_frame(self, image: Tensor) -> Encoded:
+        """Does once what depends on one frame only: (B, 3, H, W) in [0, 1], sides padded."""
+
+    def __call__(
+        self,
+        frame0: Encoded,
+        frame1: Encoded,
+        timestep: Tensor,
+        *,
+        flow_scale: float,
+        ensemble: bool,
+    ) -> Prediction:
+        """Paints at `timestep` (B,); one pair may meet many times."""
+
+
+Make = Callable[[nn.Module, torch.device, Settings, bool], Painter]
+"""(network, device, settings, ensemble) -> what runs it there; the network is set to evaluation.
+
+Raises OptionError for a device, a precision or an ensemble that the backend does not have.
+"""
+
+
+def open_backend(
+    name: str, model: nn.Module, device: torch.device, settings: Settings, *, ensemble: bool
+) -> tuple[str, Painter]:
+    """The backend of that name, "auto" among them, and its own name.
+
+    Args:
+        name: "auto" or one of `BACKENDS`.
+        model: the network; it is moved to `device` and set to evaluation.
+        device: where it is to run.
+        settings: as asked for; flow scale and tiles may change later.
+        ensemble: whether both directions are averaged in every block.
+
+    Raises:
+        OptionError: no backend has the name, or it cannot do what is asked for.
+        MissingExtraError: what it needs is not installed.
+    """
+    choices = ("auto", *BACKENDS)
+    if name not in choices:
+        raise OptionError(f"backend must be one of {', '.join(choices)}, got {name!r}")
+    chosen = _best_backend(device) if name == "auto" else name
+    return chosen, BACKENDS[chosen](model.to(device).eval(), device, settings, ensemble)
+
+
+def _best_backend(device: torch.device) -> str:
+    return "torch"
+
+
+def _torch(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
+    return model  # type: ignore[no-any-return]
+
+
+def _compiled(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
+    return Compiled(model, device)
+
+
+class Compiled:
+    """A network compiled by torch (TorchInductor), anew for every size of the frames.
+
+    Raises:
+        MidflowError: torch cannot compile here.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.config = model.config
+        _try_compiler(device)
+        # With sizes left open, as a second size would have it, inductor fails on PyramidNet.
+        self.encode_frame = torch.compile(model.encode_frame, dynamic=False)
+        self._paint: Callable[..., Prediction] = torch.compile(model.forward, dynamic=False)
+
+    def __call__(
+        self,
+        frame0: Encoded,
+        frame1: Encoded,
+        timestep: Tensor,
+        *,
+        flow_scale: float,
+        ensemble: bool,
+    ) -> Prediction:
+        """Paints as the network does, one pair and time after the other."""
+        return one_by_one(
+            lambda a, b, t: self._paint(a, b, t, flow_scale=flow_scale, ensemble=ensemble),
+            frame0,
+            frame1,
+            timestep,
+        )
+
+
+def one_by_one(
+    paint: Callable[[Encoded, Encoded, Tensor], Prediction],
+    frame0: Encoded,
+    frame1: Encoded,
+    timestep: Tensor,
+) -> Prediction:
+    """What `paint` makes of each pair and time alone, for graphs that know a batch of one only.
+
+    Args:
+        paint: takes two frames of a batch of one, and a time (1,).
+        frame0: of B pairs, or of one that meets B times.
+        frame1: likewise.
+        timestep: (B,).
+    """
+    enc0, enc1 = frame0.expand(len(timestep)), frame1.expand(len(timestep))
+    singles = [
+        paint(enc0.sample(i), enc1.sample(i), timestep[i : i + 1]) for i in range(len(timestep))
+    ]
+    return Prediction(*(torch.cat(parts) for parts in zip(*singles, strict=True)))
+
+
+def _try_compiler(device: torch.device) -> None:
+    """Compiles something small.
+
+    Raises:
+        MidflowError: that fails.
+    """
+    trial = torch.compile(lambda x: torch.sin(x) + 1, dynamic=False)
+    try:
+        trial(torch.zeros(8, device=device))
+    except RuntimeError as error:  # torch's own errors of compiling are such
+        needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "Triton"
+        reason = str(error).strip().partition("\n")[0]
+        raise MidflowError(
+            f"backend compiled needs {needed} that torch can use on {device}: {reason}; "
+            "backend torch works without"
+        ) from error
+
+
+BACKENDS: dict[str, Make] = {
+    "torch": _torch,
+    "compiled": _compiled,
+}
+"""Everything that `backend=` may be, besides "auto"."""
