@@ -12,13 +12,34 @@ import midflow
 PACKAGE = Path(midflow.__file__).parent
 # Who may import what: the first part of each module below midflow.
 ALLOWED = {
+    "bench": {
+        "bench",
+        "device",
+        "diagram",
+        "engine",
+        "errors",
+        "interpolator",
+        "job",
+        "manifest",
+        "nets",
+        "options",
+        "painter",
+        "pipeline",
+        "progress",
+        "segments",
+        "time_plan",
+        "video",
+        "workfolder",
+    },
     "nets": {"errors", "nets"},
     "video": {"errors", "video"},
     "schedule": {"errors"},
     "scenes": {"errors", "evaluate"},
     "padding": {"errors"},
+    "diagram": {"video"},
     "train": {
         "device",
+        "diagram",
         "errors",
         "evaluate",
         "flow_picture",
@@ -96,6 +117,19 @@ def test_the_public_surface_is_what_the_readme_says() -> None:
         assert getattr(midflow, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         midflow.nothing  # noqa: B018
+
+
+def test_help_needs_nothing_that_is_slow_to_import() -> None:
+    code = (
+        "import sys; from midflow import cli\n"
+        "try: cli.app([*sys.argv[1:], '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "sys.exit(' '.join({'torch', 'numpy', 'av', 'rich.markdown'} & set(sys.modules)) or None)"
+    )
+    for command in ([], ["video"], ["bench"]):
+        words = [sys.executable, "-c", code, *command]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), command
 
 
 def test_importing_midflow_does_not_import_torch() -> None:
