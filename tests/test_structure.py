@@ -13,6 +13,7 @@ PACKAGE = Path(midflow.__file__).parent
 # Who may import what: the first part of each module below midflow.
 ALLOWED = {
     "bench": {
+        "backends",
         "bench",
         "device",
         "diagram",

@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
+from midflow.backends import BACKENDS
 from midflow.engine import PRECISIONS
 from midflow.errors import OptionError
-from midflow.interpolator import BACKENDS
 from midflow.nets.cache import BUNDLED
 
 SIZES = ((854, 480), (1280, 720), (1920, 1080), (3840, 2160))
@@ -56,7 +55,7 @@ class BenchOptions:
         if self.clip is not None and not self.clip.is_file():
             raise OptionError(f"CLIP must be a video file, got {self.clip}: check the name")
         for name, values, choices in (
-            ("backend", self.backends, BACKENDS),
+            ("backend", self.backends, ("auto", *BACKENDS)),
             ("precision", self.precisions, tuple(PRECISIONS)),
         ):
             for value in values:
@@ -96,8 +95,3 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise OptionError(f"size must be WIDTHxHEIGHT, as 1280x720, got {text!r}")
     return int(match[1]), int(match[2])
-
-
-def encoding(options: BenchOptions) -> dict[str, Any]:
-    """The fields of `VideoOptions` that settle how the output is encoded."""
-    return {"codec": options.codec, "preset": options.preset}

@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -12,19 +11,18 @@ from typing import Any
 
 from torch import nn
 
+from midflow.backends import BACKENDS
 from midflow.bench.clips import Clips
 from midflow.bench.machine import describe_machine, usable_cores
-from midflow.bench.options import FEWEST_FRAMES, BenchOptions, encoding
+from midflow.bench.options import FEWEST_FRAMES, BenchOptions
 from midflow.bench.record import BenchReport, Case, Setting, Skipped
 from midflow.bench.stages import Bench, Timed
 from midflow.bench.startup import start_up_seconds
-from midflow.errors import MissingExtraError, OptionError
-from midflow.interpolator import BACKENDS
+from midflow.errors import MidflowError, MissingExtraError, OptionError, VideoError
 from midflow.nets.cache import find_weights
 from midflow.nets.checkpoint import load_model
 from midflow.nets.layout import build_network
 from midflow.nets.releases import ALIASES, RELEASES
-from midflow.options import VideoOptions
 from midflow.pipeline import make_interpolator
 
 log = logging.getLogger(__name__)
@@ -66,19 +64,15 @@ def run(options: BenchOptions, on_progress: Callable[[str, int, int], object]) -
             on_progress(str(setting), done, len(settings))
             try:
                 measured = _measure(clips, options, setting, factor, *models[setting.model])
-            except (MissingExtraError, OptionError) as error:
-                if options.backends:
+            except MidflowError as error:
+                is_wish = options.backends and isinstance(error, MissingExtraError | OptionError)
+                if is_wish or isinstance(error, VideoError):
                     raise
                 report.skipped.append(Skipped(setting, str(error)))
             else:
                 report.cases.append(measured)
     on_progress("done", len(settings), len(settings))
     return report
-
-
-def available_backends() -> tuple[str, ...]:
-    """All but "auto", which is one of the others."""
-    return tuple(name for name in BACKENDS if name != "auto")
 
 
 def _load(name: str) -> tuple[nn.Module, bool]:
@@ -91,7 +85,7 @@ def _load(name: str) -> tuple[nn.Module, bool]:
 
 
 def _settings(options: BenchOptions) -> Iterator[tuple[Setting, Fraction]]:
-    backends = options.backends or available_backends()
+    backends = options.backends or tuple(BACKENDS)
     by_size = product(options.sizes, options.models, backends, options.precisions)
     for (width, height), model, backend, precision in by_size:
         for factor in options.factors_at((width, height)):
@@ -101,22 +95,18 @@ def _settings(options: BenchOptions) -> Iterator[tuple[Setting, Fraction]]:
 
 def _job_options(options: BenchOptions, setting: Setting) -> dict[str, Any]:
     """Fields of `VideoOptions`."""
-    chosen = {"backend": setting.backend} if _knows_backends() else {}
     return {
         "device": options.device,
         "precision": setting.precision,
-        **chosen,
-        **encoding(options),
+        "backend": setting.backend,
+        "codec": options.codec,
+        "preset": options.preset,
     }
-
-
-def _knows_backends() -> bool:
-    return "backend" in {field.name for field in fields(VideoOptions)}
 
 
 def _start_up(clips: Clips, options: BenchOptions) -> dict[str, float]:
     size = min(options.sizes, key=lambda size: size[0] * size[1])
-    words = ["--device", options.device]
+    words = ["--device", options.device, "--backend", (*options.backends, "auto")[0]]
     if find_weights(options.models[0]) or Path(options.models[0]).exists():
         words += ["--model", options.models[0]]
     return start_up_seconds(clips.get(size, _PROBE_FRAMES), size, words)

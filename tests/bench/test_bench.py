@@ -37,12 +37,13 @@ def call(*arguments):
 
 
 def measure(**options):
-    given = {"sizes": (SMALL,), "frames": 4, "factors": (Fraction(2),), **options}
+    given = {"sizes": (SMALL,), "frames": 4, "factors": (Fraction(2),)}
+    given |= {"backends": ("torch",), **options}
     return bench_run.run(BenchOptions(device="cpu", preset="ultrafast", **given), lambda *_: None)
 
 
 def test_every_stage_does_all_frames_of_the_job():
-    report = measure(factors=(Fraction(5, 2),), backends=("torch",), frames=5)
+    report = measure(factors=(Fraction(5, 2),), frames=5)
     (case,) = report.cases
 
     assert (case.setting.factor, case.frames_in, case.decode.frames) == ("2.5", 5, 5)
@@ -57,7 +58,7 @@ def test_every_stage_does_all_frames_of_the_job():
 def test_the_network_runs_for_the_frames_that_are_painted_only(monkeypatch):
     net = CrossFade()
     monkeypatch.setattr(bench_run, "_load", lambda name: (net, True))
-    measure(factors=(Fraction(3),), backends=("torch",))
+    measure(factors=(Fraction(3),))
 
     assert all(batch == pytest.approx([1 / 3, 2 / 3]) for batch in net.batches)
     assert len(net.batches) == 2 + 3 + 3
@@ -104,11 +105,11 @@ def test_what_cannot_run_is_skipped_with_its_reason_unless_it_was_asked_for(monk
         raise MissingExtraError("pip install", "fast")
 
     monkeypatch.setattr(bench_run, "make_interpolator", refuse)
-    report = measure()
+    report = measure(backends=())
     assert report.cases == []
     assert "fast" in report.skipped[0].reason
     with pytest.raises(MissingExtraError, match="fast"):
-        measure(backends=("torch",))
+        measure()
 
 
 def test_a_release_without_weights_is_measured_with_random_ones(monkeypatch, caplog):
@@ -218,7 +219,7 @@ def test_the_peak_of_memory_is_that_of_the_work():
 
 
 def test_the_table_names_random_weights_and_has_a_column_for_the_gpu_where_there_is_one():
-    report = measure(backends=("torch",))
+    report = measure()
     assert "GPU MB" not in table(report)[0]
     assert len({len(row) for row in table(report)}) == 1
 
