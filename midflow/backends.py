@@ -5,6 +5,7 @@ A backend makes, of a network, something that is used just like it (`Painter`); 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from midflow.errors import MidflowError, OptionError
 from midflow.memory import Settings
-from midflow.nets.prediction import Encoded, Prediction
+from midflow.nets.prediction import Encoded, Prediction, one_by_one
 
 
 class Painter(Protocol):
@@ -110,27 +111,6 @@ class Compiled:
         )
 
 
-def one_by_one(
-    paint: Callable[[Encoded, Encoded, Tensor], Prediction],
-    frame0: Encoded,
-    frame1: Encoded,
-    timestep: Tensor,
-) -> Prediction:
-    """What `paint` makes of each pair and time alone, for graphs that know a batch of one only.
-
-    Args:
-        paint: takes two frames of a batch of one, and a time (1,).
-        frame0: of B pairs, or of one that meets B times.
-        frame1: likewise.
-        timestep: (B,).
-    """
-    enc0, enc1 = frame0.expand(len(timestep)), frame1.expand(len(timestep))
-    singles = [
-        paint(enc0.sample(i), enc1.sample(i), timestep[i : i + 1]) for i in range(len(timestep))
-    ]
-    return Prediction(*(torch.cat(parts) for parts in zip(*singles, strict=True)))
-
-
 def _try_compiler(device: torch.device) -> None:
     """Compiles something small.
 
@@ -149,8 +129,28 @@ def _try_compiler(device: torch.device) -> None:
         ) from error
 
 
+def _exported(
+    suffix: str, model: Any, device: torch.device, settings: Settings, ensemble: bool
+) -> Painter:
+    from midflow.export.network import GraphNetwork
+
+    if device.type != "cpu":
+        raise OptionError(f"backends of exported networks run on the CPU: give it, got {device}")
+    if settings.precision != "float32":
+        raise OptionError(
+            f"backends of exported networks work in float32, got precision {settings.precision}: "
+            "leave it out, or use backend torch"
+        )
+    painter = GraphNetwork(model, suffix)
+    painter.open(settings.flow_scale, ensemble)  # it is known to work before a clip is begun
+    return painter
+
+
 BACKENDS: dict[str, Make] = {
     "torch": _torch,
     "compiled": _compiled,
+    "onnx": partial(_exported, ".onnx"),
+    "openvino": partial(_exported, ".xml"),
+    "export": partial(_exported, ".pt2"),
 }
 """Everything that `backend=` may be, besides "auto"."""

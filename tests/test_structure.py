@@ -55,7 +55,8 @@ ALLOWED = {
     "tiles": set(),
     "memory": {"nets"},
     "engine": {"errors", "memory", "nets", "padding", "tiles"},
-    "backends": {"errors", "memory", "nets"},
+    "export": {"errors", "export", "nets"},
+    "backends": {"errors", "export", "memory", "nets"},
     "interpolator": {
         "arrays",
         "backends",

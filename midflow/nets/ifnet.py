@@ -14,6 +14,7 @@ Huang et al., "Real-Time Intermediate Flow Estimation for Video Frame Interpolat
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from midflow.errors import OptionError
 from midflow.nets.blocks import Block, build_encoder
 from midflow.nets.config import IFNetConfig
-from midflow.nets.prediction import Encoded, Level, Prediction, one_batch
+from midflow.nets.prediction import Encoded, Level, Prediction, one_batch, one_by_one
 from midflow.nets.refine import ContextNet, UNet, warp_pyramid
 from midflow.nets.warp import regrid, resize, warp, warp_reduced
 
@@ -88,7 +89,10 @@ class IFNet(nn.Module):
             raise OptionError("this network has no ensemble: its blocks have no swapped form")
         enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         if self.config.retry and len(t) > 1:  # the retry is a decision for each sample
-            return self._one_by_one(enc0, enc1, t, flow_scale, ensemble)
+            paint = partial(self, flow_scale=flow_scale, ensemble=ensemble)
+            return one_by_one(paint, enc0, enc1, t)
+        if self.config.retry and torch.compiler.is_exporting():
+            return self._paint_both(enc0, enc1, t, self._steps(flow_scale))
         pair = _Pair.of(enc0, enc1, t)
         for flow, heads in self._run(pair, self._steps(flow_scale), ensemble):
             estimate = flow, heads
@@ -145,14 +149,16 @@ class IFNet(nn.Module):
             frame = (frame + self.unet(x, context0, context1)).clamp(0, 1)
         return Prediction(frame, level.flow, weight)
 
-    def _one_by_one(
-        self, enc0: Encoded, enc1: Encoded, t: Tensor, flow_scale: float, ensemble: bool
+    def _paint_both(
+        self, enc0: Encoded, enc1: Encoded, t: Tensor, steps: list[float]
     ) -> Prediction:
-        singles = [
-            self(enc0.sample(i), enc1.sample(i), t[i], flow_scale=flow_scale, ensemble=ensemble)
-            for i in range(len(t))
-        ]
-        return Prediction(*(torch.cat(parts) for parts in zip(*singles, strict=True)))
+        """Paints with and without the retry and takes one: a graph decides nothing on its way."""
+        pair = _Pair.of(enc0, enc1, t)
+        once = list(self._run(pair, steps, False, retried=True))
+        again = list(self._run(pair, [2 * step for step in steps], False, retried=True))
+        small, large = (self.render(enc0, enc1, self._level(*run[-1])) for run in (once, again))
+        is_large = _moves_far(once[1][0] - once[0][0])
+        return Prediction(*(torch.where(is_large, b, a) for a, b in zip(small, large, strict=True)))
 
     def _steps(self, flow_scale: float) -> list[float]:
         """The grid of each block, in pixels of the working resolution."""
@@ -264,5 +270,9 @@ def _swap_head(out: Tensor) -> Tensor:
 
 def _is_large(out: Tensor, grid: float) -> bool:
     """Whether a block moved something in both directions by more than LARGE_MOTION pixels."""
-    dflow = resize(out[:, :4] * grid, grid).abs()
-    return bool(dflow[:, :2].max() > LARGE_MOTION and dflow[:, 2:].max() > LARGE_MOTION)
+    return bool(_moves_far(resize(out[:, :4] * grid, grid)))
+
+
+def _moves_far(dflow: Tensor) -> Tensor:
+    far = dflow.abs() > LARGE_MOTION
+    return far[:, :2].any() & far[:, 2:].any()

@@ -164,6 +164,13 @@ class LegacyTwinNet(nn.Module):
         if not self.config.retry:
             return self._estimate(img0, img1, scales, ensemble)
         is_large = self.has_large_motion(img0, img1, scales[0])
+        if torch.compiler.is_exporting():  # a graph decides nothing on its way: it paints both
+            small = self._estimate(img0, img1, scales, ensemble)
+            large = self._estimate(img0, img1, [2 * scale for scale in scales], ensemble)
+            chosen = is_large.view(-1, 1, 1, 1)
+            return Prediction(
+                *(torch.where(chosen, b, a) for a, b in zip(small, large, strict=True))
+            )
         parts = [
             (chosen, self._estimate(img0[chosen], img1[chosen], [s * f for s in scales], ensemble))
             for chosen, f in ((~is_large, 1), (is_large, 2))

@@ -62,3 +62,24 @@ def one_batch(
     t = torch.as_tensor(timestep, dtype=torch.float32, device=enc0.image.device).view(-1, 1, 1, 1)
     batch = max(len(t), len(enc0.image))
     return enc0.expand(batch), enc1.expand(batch), t.expand(batch, 1, 1, 1)
+
+
+def one_by_one(
+    paint: Callable[[Encoded, Encoded, Tensor], Prediction],
+    frame0: Encoded,
+    frame1: Encoded,
+    timestep: Tensor,
+) -> Prediction:
+    """What `paint` makes of each pair and time alone, for graphs that know a batch of one only.
+
+    Args:
+        paint: takes two frames of a batch of one, and a time (1,).
+        frame0: of B pairs, or of one that meets B times.
+        frame1: likewise.
+        timestep: (B,).
+    """
+    enc0, enc1 = frame0.expand(len(timestep)), frame1.expand(len(timestep))
+    singles = [
+        paint(enc0.sample(i), enc1.sample(i), timestep[i : i + 1]) for i in range(len(timestep))
+    ]
+    return Prediction(*(torch.cat(parts) for parts in zip(*singles, strict=True)))

@@ -1,0 +1,1 @@
+"""Networks as files for other engines: ONNX, OpenVINO, torch programs; checked before kept."""

@@ -1,0 +1,159 @@
+"""Writing an exported network in each engine's format, and running it there, on the CPU."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from midflow.errors import MissingExtraError, OptionError
+from midflow.export.graph import FEWEST_CELLS, INPUTS, OUTPUTS
+
+ONNX_OPSET = 18
+"""The lowest that torch writes; GridSample of 20 gives wrong results in TensorRT (its 4646)."""
+
+Run = Callable[..., tuple[Tensor, Tensor, Tensor]]
+"""An exported network at work: its inputs, float32 on the CPU -> frame, flow and weight."""
+
+
+class Engine(NamedTuple):
+    """A format, told by the suffix of the file."""
+
+    name: str
+    """What users call it."""
+    write: Callable[[ExportedProgram, Path], list[Path]]
+    """Writes the file, and beside it those it needs; gives all of them, the one asked for first."""
+    open: Callable[[Path], Run]
+    """Opens what was written."""
+    version: Callable[[], str]
+    """Of what reads and writes it.
+
+    Raises MissingExtraError where that is not installed."""
+    fewest: int = 1
+    """Cells that a side must have at least, where sizes are free."""
+
+
+def _onnx_version() -> str:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "onnx") from error
+    return f"onnx {onnx.__version__} {onnxscript.__version__} {onnxruntime.__version__}"
+
+
+def _write_onnx(program: ExportedProgram, path: Path) -> list[Path]:
+    try:
+        import onnx  # noqa: F401 - torch's exporter needs both
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "onnx") from error
+    made = torch.onnx.export(
+        program,
+        input_names=_inputs_of(program),
+        output_names=list(OUTPUTS),
+        opset_version=ONNX_OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert made is not None
+    made.save(path, external_data=False)
+    return [path]
+
+
+def _open_onnx(path: Path) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "onnx") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        frame, flow, weight = map(torch.from_numpy, session.run(list(OUTPUTS), feed))
+        return frame, flow, weight
+
+    return run
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("openvino", "openvino") from error
+    return openvino
+
+
+def _write_openvino(program: ExportedProgram, path: Path) -> list[Path]:
+    """By way of ONNX: OpenVINO's own converter does not take free sizes of such a program."""
+    openvino = _openvino()
+    (onnx_file,) = _write_onnx(program, path.with_suffix(".onnx"))
+    openvino.save_model(openvino.convert_model(onnx_file), path, compress_to_fp16=False)
+    onnx_file.unlink()
+    return [path, path.with_suffix(".bin")]
+
+
+def _open_openvino(path: Path) -> Run:
+    # Other precisions would hold coordinates in bfloat16 too, and frames would be wrong.
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = _openvino().Core().compile_model(path, "CPU", settings)
+
+    def run(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found = compiled([value.numpy() for value in inputs])
+        frame, flow, weight = (torch.from_numpy(found[name].copy()) for name in OUTPUTS)
+        return frame, flow, weight
+
+    return run
+
+
+def _write_program(program: ExportedProgram, path: Path) -> list[Path]:
+    torch.export.save(program, path)
+    return [path]
+
+
+def _open_program(path: Path) -> Run:
+    graph = torch.export.load(path).module()
+
+    def run(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        frame, flow, weight = graph(*inputs)
+        return frame, flow, weight
+
+    return run
+
+
+def _inputs_of(program: ExportedProgram) -> list[str]:
+    return list(INPUTS[: len(program.graph_signature.user_inputs)])
+
+
+ENGINES = {
+    ".onnx": Engine("ONNX", _write_onnx, _open_onnx, _onnx_version),
+    ".xml": Engine(
+        "OpenVINO",
+        _write_openvino,
+        _open_openvino,
+        lambda: f"{_onnx_version()} openvino {_openvino().__version__}",
+    ),
+    ".pt2": Engine("torch.export", _write_program, _open_program, lambda: "", FEWEST_CELLS),
+}
+"""By the suffix of the file."""
+
+
+def engine_of(path: Path) -> Engine:
+    """The engine whose file this is to be.
+
+    Raises:
+        OptionError: another suffix.
+    """
+    if path.suffix not in ENGINES:
+        known = ", ".join(f"{suffix} ({engine.name})" for suffix, engine in ENGINES.items())
+        raise OptionError(f"an exported network must end in {known}, got {path.name!r}")
+    return ENGINES[path.suffix]
