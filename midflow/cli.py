@@ -1,4 +1,4 @@
-"""The command line: `midflow video | images | flow | eval | models | train | bench | doctor` ...
+"""The command line: `midflow video | images | flow | eval | models | train | bench | export` ...
 
 Each command turns its arguments into options and calls the library. What takes long to import is
 imported by the command that needs it.
@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 import midflow
 from midflow import arguments as args
-from midflow import cli_bench, cli_models, cli_train
+from midflow import cli_bench, cli_export, cli_models, cli_train
 from midflow.errors import MidflowError, OptionError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_train.data, name="data")
 app.command()(cli_train.train)
 app.command()(cli_bench.bench)
+app.command()(cli_export.export)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,6 +1,11 @@
 """Writing an exported network in each engine's format, and running it there, on the CPU."""
 
-from collections.abc import Callable
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,40 +40,54 @@ class Engine(NamedTuple):
     """Cells that a side must have at least, where sizes are free."""
 
 
-def _onnx_version() -> str:
+def _imported(extra: str, *names: str) -> list[Any]:
+    """Packages of an extra.
+
+    Raises:
+        MissingExtraError: one is not installed.
+    """
     try:
-        import onnx
-        import onnxruntime
-        import onnxscript
+        return [importlib.import_module(name) for name in names]
     except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "onnx") from error
-    return f"onnx {onnx.__version__} {onnxscript.__version__} {onnxruntime.__version__}"
+        raise MissingExtraError(error.name or names[0], extra) from error
+
+
+def _versions(extra: str, *names: str) -> str:
+    packages = zip(names, _imported(extra, *names), strict=True)
+    return ", ".join(f"{name} {package.__version__}" for name, package in packages)
 
 
 def _write_onnx(program: ExportedProgram, path: Path) -> list[Path]:
-    try:
-        import onnx  # noqa: F401 - torch's exporter needs both
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "onnx") from error
-    made = torch.onnx.export(
-        program,
-        input_names=_inputs_of(program),
-        output_names=list(OUTPUTS),
-        opset_version=ONNX_OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet_exporter():
+        made = torch.onnx.export(
+            program,
+            input_names=_inputs_of(program),
+            output_names=list(OUTPUTS),
+            opset_version=ONNX_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert made is not None
     made.save(path, external_data=False)
     return [path]
 
 
-def _open_onnx(path: Path) -> Run:
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Holds back what torch's exporter says of itself: that torchvision is not there, and more."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    before = log.level
+    log.setLevel(logging.ERROR)
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "onnx") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
+
+
+def _open_onnx(path: Path) -> Run:
+    (onnxruntime,) = _imported("onnx", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -82,17 +101,9 @@ def _open_onnx(path: Path) -> Run:
     return run
 
 
-def _openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError("openvino", "openvino") from error
-    return openvino
-
-
 def _write_openvino(program: ExportedProgram, path: Path) -> list[Path]:
     """By way of ONNX: OpenVINO's own converter does not take free sizes of such a program."""
-    openvino = _openvino()
+    (openvino,) = _imported("openvino", "openvino")
     (onnx_file,) = _write_onnx(program, path.with_suffix(".onnx"))
     openvino.save_model(openvino.convert_model(onnx_file), path, compress_to_fp16=False)
     onnx_file.unlink()
@@ -105,7 +116,8 @@ def _open_openvino(path: Path) -> Run:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    compiled = _openvino().Core().compile_model(path, "CPU", settings)
+    (openvino,) = _imported("openvino", "openvino")
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
 
     def run(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = compiled([value.numpy() for value in inputs])
@@ -135,12 +147,17 @@ def _inputs_of(program: ExportedProgram) -> list[str]:
 
 
 ENGINES = {
-    ".onnx": Engine("ONNX", _write_onnx, _open_onnx, _onnx_version),
+    ".onnx": Engine(
+        "ONNX",
+        _write_onnx,
+        _open_onnx,
+        partial(_versions, "onnx", "onnx", "onnxscript", "onnxruntime"),
+    ),
     ".xml": Engine(
         "OpenVINO",
         _write_openvino,
         _open_openvino,
-        lambda: f"{_onnx_version()} openvino {_openvino().__version__}",
+        partial(_versions, "openvino", "openvino", "onnx", "onnxscript"),
     ),
     ".pt2": Engine("torch.export", _write_program, _open_program, lambda: "", FEWEST_CELLS),
 }

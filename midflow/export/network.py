@@ -116,7 +116,7 @@ def _digest(model: Network, suffix: str, flow_scale: float, ensemble: bool) -> s
 
 def _forget(folder: Path, kept: Path) -> None:
     """Removes files used longest ago while there are more than `KEPT_BYTES`."""
-    files = sorted(folder.glob("*.*"), key=lambda file: file.stat().st_mtime)
+    files = sorted(folder.glob("[!.]*.*"), key=lambda file: file.stat().st_mtime)
     room = KEPT_BYTES - sum(file.stat().st_size for file in files)
     for file in files:
         if room < 0 and file.stem != kept.stem:

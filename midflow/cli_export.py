@@ -1,0 +1,60 @@
+"""`midflow export`: a network as a file for other engines."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import midflow
+from midflow import arguments as args
+from midflow.errors import OptionError
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        help="A release or weights, default: midflow-2; and the file to write: .onnx, .xml "
+        "(OpenVINO) or .pt2 (torch.export).",
+        metavar="[MODEL] OUT",
+    ),
+]
+Side = Annotated[
+    int | None,
+    typer.Option(help="Take this size only; default: any multiple of what the network pads to."),
+]
+
+
+def export(
+    paths: Paths,
+    flow_scale: args.FlowScale = None,
+    ensemble: args.Ensemble = False,
+    height: Side = None,
+    width: Side = None,
+    overwrite: args.Overwrite = False,
+    quiet: args.Quiet = False,
+) -> None:
+    """Write a network as ONNX, OpenVINO or torch.export; it is checked before it is kept."""
+    if len(paths) > 2:
+        raise OptionError(f"export takes [MODEL] OUT, got {len(paths)} names")
+    if (height is None) != (width is None):
+        raise OptionError("height and width go together: give both or none")
+    *given, out = paths
+    from midflow.display import Display
+    from midflow.export.engines import engine_of
+    from midflow.export.files import export_model
+    from midflow.export.graph import inputs_of
+
+    engine = engine_of(out)
+    with Display(is_quiet=quiet) as display:
+        model = midflow.load_model(str(given[0]) if given else None)
+        display.say(f"{engine.name}: a minute or two for a large network")
+        checks = export_model(
+            model,
+            out,
+            flow_scale=1.0 if flow_scale is None else flow_scale,
+            ensemble=ensemble,
+            size=None if height is None or width is None else (height, width),
+            overwrite=overwrite,
+        )
+    if not quiet:
+        print(f"{out}: {', '.join(inputs_of(model))} -> frame, flow, weight; beside the network")
+        print("\n".join(f"  {found}" for found in checks))
