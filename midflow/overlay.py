@@ -22,6 +22,7 @@ frames, which are the same there; at the border `SOFT` of the mix remains for on
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,11 @@ from torch import Tensor
 from midflow.errors import OptionError
 from midflow.nets.photometric import slopes
 from midflow.nets.prediction import Prediction
-from midflow.nets.warp import warp
+from midflow.nets.warp import read_at, warp
+
+Index = tuple[Tensor, slice, Tensor, Tensor]
+"""Some pixels of (T, C, H, W), which read as (N, C): sample, all channels, row, column."""
+Box = tuple[slice, slice, slice, slice]
 
 PROTECT_WORDS = ("auto", "off")
 
@@ -42,6 +47,7 @@ SHARE = 0.04
 LOUDEST = 12 / 255
 REACH = 4
 COMPANY = 0.3
+_COMPANY_REACH = 2
 SOFT = 0.5
 
 # shares of a pixel seen beside the overlay: below the first it counts as hidden, from the second on
@@ -147,11 +153,21 @@ def still_overlay(img0: Tensor, img1: Tensor) -> Tensor:
     slope = _still_slope(img0.mean(1, keepdim=True), img1.mean(1, keepdim=True))
     if not bool(slope.any()):
         return slope
-    change = (img0 - img1).abs().amax(1, keepdim=True)
-    allowed = (SHARE * _grow(slope)).clamp(NOISE, LOUDEST)
+    # nothing is protected further away, and the windows that settle it end before the margin does
+    box = _box_around(slope.nonzero(as_tuple=True), slope.shape[-2:], REACH + 2 * _COMPANY_REACH)
+    still = torch.zeros_like(slope)
+    still[box] = _protected(img0[box], img1[box], slope[box])
+    return still
+
+
+def _protected(img0: Tensor, img1: Tensor, slope: Tensor) -> Tensor:
+    """What `still_overlay` says of a part of the frames, given the slopes of still edges in it."""
+    apart = (img0 - img1).abs_()
+    change = torch.maximum(torch.maximum(apart[:, :1], apart[:, 1:2]), apart[:, 2:])
+    allowed = (SHARE * _grow(slope)).clamp_(NOISE, LOUDEST)
     still = (change <= allowed).to(change)
     near = _grow(still * (slope > 0)) * still
-    kept = near * (_mean(near, 2) > COMPANY)
+    kept = near * (_mean(near, _COMPANY_REACH) > COMPANY)
     return torch.maximum(kept, SOFT * _mean(kept, 1))
 
 
@@ -173,18 +189,68 @@ def without_ghosts(prediction: Prediction, img0: Tensor, img1: Tensor, still: Te
     """
     frame, flow, weight = prediction
     cover = _expand(F.max_pool2d(still, 3, 1, 1), len(frame))
-    shown0 = weight * (1 - _carried(cover, flow[:, :2]))
-    shown1 = (1 - weight) * (1 - _carried(cover, flow[:, 2:]))
+    carried0, carried1 = _carried(cover, flow[:, :2]), _carried(cover, flow[:, 2:])
+    is_led = (carried0 + carried1)[:, 0] > 0
+    if not bool(is_led.any()):
+        return frame
+    # few pixels are: what the others would get is what they have
+    sample, y, x = is_led.nonzero(as_tuple=True)
+    there = sample, slice(None), y, x
+    shown0 = weight[there] * (1 - carried0[there])  # (N, 1), as all that follows but colours
+    shown1 = (1 - weight[there]) * (1 - carried1[there])
     shown = shown0 + shown1
-    clean = torch.where(shown > _LEAST_SHOWN, shown0 / shown.clamp(min=_LEAST_SHOWN), weight)
-    warped0 = warp(_expand(img0, len(frame)), flow[:, :2], "bicubic")
-    warped1 = warp(_expand(img1, len(frame)), flow[:, 2:], "bicubic")
-    frame = frame + (clean - weight) * (warped0 - warped1)
+    clean = torch.where(shown > _LEAST_SHOWN, shown0 / shown.clamp(min=_LEAST_SHOWN), weight[there])
+    places = torch.stack((x, y), 1)
+    warped0 = _read(img0, sample, places + flow[:, :2][there])
+    warped1 = _read(img1, sample, places + flow[:, 2:][there])
+    frame = frame.clone()
+    frame[there] += (clean - weight[there]) * (warped0 - warped1)
     believed = (shown / _SURELY_SHOWN).clamp(max=1)
-    seen = believed * (1 - cover)
-    share = _mean(seen, _FILLED)
-    around = _mean(frame * seen, _FILLED) / share.clamp(min=_LEAST_SHOWN)
-    return torch.where(share > _LEAST_SHOWN, around.lerp(frame, believed), frame)
+    if bool((believed < 1).any()):
+        frame[there] = _filled(frame, cover, there, believed)
+    return frame
+
+
+def _filled(frame: Tensor, cover: Tensor, there: Index, believed: Tensor) -> Tensor:
+    """The colours (N, 3) of some pixels, the less they are believed the more of what is around.
+
+    Args:
+        frame: (T, 3, H, W).
+        cover: (T, 1, H, W), 1 where nothing is seen of what moves.
+        there: which pixels.
+        believed: (N, 1) in [0, 1]; all others are believed.
+    """
+    box = _box_around(there, frame.shape[-2:], _FILLED)
+    seen = 1 - cover
+    seen[there] *= believed
+    seen = seen[box]
+    share, sums = _mean(seen, _FILLED), _mean(frame[box] * seen, _FILLED)
+    sample, _, y, x = there
+    inside = sample, slice(None), y - box[2].start, x - box[3].start
+    around = sums[inside] / share[inside].clamp(min=_LEAST_SHOWN)
+    is_known = share[inside] > _LEAST_SHOWN
+    return torch.where(is_known, around.lerp(frame[there], believed), frame[there])
+
+
+def _box_around(there: tuple[Any, ...], size: torch.Size, margin: int) -> Box:
+    """The rectangle that holds some pixels, with a margin where the picture has one."""
+    bounds = []
+    for places, length in zip((there[2], there[3]), size, strict=True):
+        first, last = int(places.amin()), int(places.amax())
+        bounds.append(slice(max(0, first - margin), min(length, last + margin + 1)))
+    return slice(None), slice(None), bounds[0], bounds[1]
+
+
+def _read(image: Tensor, sample: Tensor, places: Tensor) -> Tensor:
+    """The colours (N, 3) of pictures (B, 3, H, W) at places (N, 2), (x, y) in pixels, bicubic.
+
+    `sample` (N,) says in which of them, where there is more than one; it does not decrease.
+    """
+    if len(image) == 1:
+        return read_at(image, places)
+    counts = torch.bincount(sample, minlength=len(image)).tolist()
+    parts = torch.split(places, counts)
+    return torch.cat([read_at(image[i : i + 1], part) for i, part in enumerate(parts)])
 
 
 def _carried(cover: Tensor, flow: Tensor) -> Tensor:
@@ -208,12 +274,23 @@ def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:
 
 
 def _grow(x: Tensor) -> Tensor:
-    """The largest value within `REACH` pixels along both sides."""
-    side = 2 * REACH + 1
-    along_x = F.max_pool2d(x, (1, side), 1, (0, REACH))
-    return F.max_pool2d(along_x, (side, 1), 1, (REACH, 0))
+    """The largest value within `REACH` pixels along both sides; values are 0 or more."""
+    for axis in (-1, -2):
+        length = x.shape[axis]
+        x = F.pad(x, (REACH, REACH) if axis == -1 else (0, 0, REACH, REACH))
+        # windows of 1, 2, 4, ... pixels from each on; torch's own pooling uses a single thread
+        size, side = 1, 2 * REACH + 1
+        while size < side:
+            step = min(size, side - size)
+            kept = x.shape[axis] - step
+            x = torch.maximum(x.narrow(axis, 0, kept), x.narrow(axis, step, kept))
+            size += step
+        assert x.shape[axis] == length
+    return x
 
 
 def _mean(x: Tensor, radius: int) -> Tensor:
     """The mean of what lies in the picture of the pixels around."""
-    return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
+    side = 2 * radius + 1
+    along_x = F.avg_pool2d(x, (1, side), 1, (0, radius), count_include_pad=False)
+    return F.avg_pool2d(along_x, (side, 1), 1, (radius, 0), count_include_pad=False)

@@ -7,7 +7,7 @@ from midflow.evaluate.lettering import LINE, caption
 from midflow.interpolator import Interpolator
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import warp
-from midflow.overlay import Protection, read_protection, still_overlay, without_ghosts
+from midflow.overlay import Protection, _grow, read_protection, still_overlay, without_ghosts
 from midflow.video.image import write_image
 from tests.crossfade import CrossFade
 
@@ -157,3 +157,71 @@ def test_what_cannot_be_a_protection_is_refused():
     interp = Interpolator(CrossFade(), "cpu", protect=torch.ones(1, 1, 8, 8))
     with pytest.raises(OptionError, match="size of the frames, 160x96, got 8x8"):
         interp(scene(0), scene(5))
+
+
+def dense_ghosts(prediction, img0, img1, still):
+    """What `without_ghosts` says, worked out at every pixel."""
+    frame, flow, weight = prediction
+
+    def carried(cover, flow):
+        led_away = flow.square().sum(1, keepdim=True) > 9
+        return warp(cover, flow) * (1 - cover) * led_away
+
+    def mean(x):
+        return F.avg_pool2d(x, 15, 1, 7, count_include_pad=False)
+
+    cover = F.max_pool2d(still, 3, 1, 1).expand(len(frame), -1, -1, -1)
+    img0, img1 = (x.expand(len(frame), -1, -1, -1) for x in (img0, img1))
+    shown0 = weight * (1 - carried(cover, flow[:, :2]))
+    shown1 = (1 - weight) * (1 - carried(cover, flow[:, 2:]))
+    shown = shown0 + shown1
+    clean = torch.where(shown > 0.02, shown0 / shown.clamp(min=0.02), weight)
+    warped0, warped1 = (
+        warp(x, f, "bicubic") for x, f in ((img0, flow[:, :2]), (img1, flow[:, 2:]))
+    )
+    frame = frame + (clean - weight) * (warped0 - warped1)
+    believed = (shown / 0.25).clamp(max=1)
+    seen = believed * (1 - cover)
+    share = mean(seen)
+    around = mean(frame * seen) / share.clamp(min=0.02)
+    return torch.where(share > 0.02, around.lerp(frame, believed), frame)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("lone", [True, False])
+def test_ghosts_are_taken_away_as_if_every_pixel_were_looked_at(batch, lone):
+    random = torch.Generator().manual_seed(batch)
+    still = F.pad(torch.ones(1, 1, 6, 40), (40, 80, 2, 88))  # near the upper border
+    img0, img1 = (torch.rand(1, 3, *SIZE, generator=random) for _ in range(2))
+    flow = torch.zeros(batch, 4, *SIZE)
+    flow[:, 0], flow[:, 2] = 12, -15
+    flow += torch.randn(flow.shape, generator=random)
+    painted = torch.rand(batch, 3, *SIZE, generator=random)
+    prediction = Prediction(painted, flow, torch.rand(batch, 1, *SIZE, generator=random))
+    inputs = [x if lone else x.expand(batch, -1, -1, -1) for x in (img0, img1, still)]
+
+    kept = painted.clone()
+    frame = without_ghosts(prediction, *inputs)
+    torch.testing.assert_close(frame, dense_ghosts(prediction, *inputs), atol=1e-4, rtol=0)
+    assert torch.equal(painted, kept)
+    assert (frame != painted).any(1).float().mean() > 0.01
+
+
+def test_a_frame_without_ghosts_stays_as_it_is():
+    still = F.pad(torch.ones(1, 1, 6, 40), (40, 80, 40, 50))
+    painted, resting = torch.rand(1, 3, *SIZE), torch.zeros(1, 4, *SIZE)
+    prediction = Prediction(painted, resting, torch.full((1, 1, *SIZE), 0.5))
+    assert without_ghosts(prediction, scene(), scene(3), still) is painted
+
+
+@pytest.mark.parametrize("place", [(0, 0), (30, 60), (-12, -30)])
+def test_what_stands_still_is_found_wherever_it_is(place):
+    ink = torch.zeros(1, 1, *SIZE)
+    ink[..., :12, :30] = lettering()[..., 40:52, 60:90]
+    ink = ink.roll(place, (2, 3))
+    found = still_overlay(with_letters(scene(), ink), with_letters(scene(20), ink))
+    assert covered(found, ink) > 0.5
+    far = 1 - F.max_pool2d(ink, 21, 1, 10)
+    assert (found * far).sum() == 0
+    wide = torch.cat([F.max_pool2d(found, (9, 1), 1, (4, 0)), _grow(found)])
+    assert torch.equal(F.max_pool2d(wide[:1], (1, 9), 1, (0, 4)), wide[1:])
