@@ -15,6 +15,8 @@ import av
 from av.codec import CodecContext
 from av.video.codeccontext import VideoCodecContext
 
+from midflow.video.scheduling import as_scheduled
+
 _WIDTH, _HEIGHT = 256, 256  # above the smallest picture of every hardware encoder
 
 
@@ -66,7 +68,7 @@ def try_encoder(encoder: Encoder) -> str | None:
         None where that works, otherwise the reason it does not.
     """
     try:
-        with _quiet_svt():
+        with _quiet_svt(), as_scheduled():
             size = _encode_one(encoder)
     except (av.FFmpegError, ValueError) as error:
         return _reason(error)

@@ -15,6 +15,7 @@ from midflow.video.clock import choose_time_base, output_clock
 from midflow.video.encoders import WriterOptions, plan_encoder, refusal
 from midflow.video.frame import ClipInfo, ColorSpec, Planes
 from midflow.video.pixel import pack
+from midflow.video.scheduling import as_scheduled
 from midflow.video.stream_facts import copy_stream_tags
 
 MP4 = {"mp4", "mov", "ipod"}
@@ -149,7 +150,8 @@ class VideoTrack:
         if quiet:
             os.environ["SVT_LOG"] = "1"
         try:
-            self.stream.codec_context.open()
+            with as_scheduled():
+                self.stream.codec_context.open()
         except (av.FFmpegError, ValueError) as error:
             raise OptionError(refusal(self.plan, self._size, error)) from error
         finally:
