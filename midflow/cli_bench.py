@@ -43,5 +43,7 @@ def bench(
         for line in (*presentation.skipped(report), presentation.LEGEND):
             print_line(line)
         print_line(presentation.start_up(report))
+        if warning := presentation.warning(report):
+            print_line(warning)
     if plot:
         print_line(str(presentation.draw(report, plot)))

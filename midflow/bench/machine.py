@@ -29,6 +29,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "torch_kernels": torch.backends.cpu.get_cpu_capability(),
+        "load_average": _load_average(),
         "memory_gb": _memory_gb(),
         "device": str(chosen),
         "gpu": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else None,
@@ -57,6 +58,11 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _load_average() -> float | None:
+    """Threads at work, of all programs, in the minute before."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _memory_gb() -> float | None:

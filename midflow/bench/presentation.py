@@ -11,6 +11,7 @@ _HEADINGS = (
     "size", "x", "model", "backend", "precision", "frames", "decode ms", "network ms", "model ms",
     "encode ms", "whole ms", "whole frames/s", "bound", "share", "memory MB", "GPU MB",
 )  # fmt: skip
+_BUSY = 0.5  # threads at work in the minute before, from which on figures are in doubt
 LEGEND = (
     "frames: input frames taken. decode ms: an input frame; network, encode and whole ms: an "
     "output frame, colour conversion included; model ms: the network alone, a painted frame. "
@@ -34,6 +35,17 @@ def heading(report: BenchReport) -> str:
     return (
         f"{facts['processor']}, {facts['cores']} cores{gpu}; midflow {facts['midflow']}{commit}, "
         f"torch {facts['torch']}, av {facts['av']}; {report.pictures} pictures, {report.encoder}"
+    )
+
+
+def warning(report: BenchReport) -> str | None:
+    """Says so where others were at work before the benchmark began."""
+    load = report.machine["load_average"]
+    if load is None or load < _BUSY:
+        return None
+    return (
+        f"{load:.1f} threads were at work on this machine before the benchmark began: its figures "
+        "hold for a machine as busy"
     )
 
 

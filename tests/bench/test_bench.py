@@ -12,8 +12,8 @@ from midflow.bench import run as bench_run
 from midflow.bench.clips import Clips, draw_pictures, make_clip
 from midflow.bench.meter import MemoryPeak
 from midflow.bench.options import BenchOptions, parse_size
-from midflow.bench.presentation import table
-from midflow.bench.record import Case, Setting, Stage
+from midflow.bench.presentation import table, warning
+from midflow.bench.record import BenchReport, Case, Setting, Stage
 from midflow.bench.startup import start_up_seconds
 from midflow.errors import MissingExtraError, OptionError, UnknownModelError
 from midflow.video.image import read_image
@@ -222,6 +222,14 @@ def test_the_table_names_random_weights_and_has_a_column_for_the_gpu_where_there
     report = measure()
     assert "GPU MB" not in table(report)[0]
     assert len({len(row) for row in table(report)}) == 1
+
+
+def test_a_machine_that_was_busy_is_told_of():
+    def told(load):
+        return warning(BenchReport({"load_average": load}, "drawn", "h264"))
+
+    assert told(None) is told(0.2) is None
+    assert "3.0 threads were at work" in told(3.0)
 
 
 @pytest.mark.slow
