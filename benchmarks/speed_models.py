@@ -1,6 +1,6 @@
 """Seconds a painted frame takes, model beside model: same frames, alternating.
 
-    python benchmarks/speed_models.py [--model midflow-2 4.25] [--size 1280x720] [--json OUT]
+    python benchmarks/speed_models.py [--model midflow-2 4.25] [--backend torch onnx] [--json OUT]
 
 A frame is one frame encoded and one painted, as a video of twice the rate asks for. Releases that
 are not here run with random weights, whose values cost nothing.
@@ -11,6 +11,8 @@ import json
 import platform
 import statistics
 import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -22,9 +24,19 @@ from midflow.nets.layout import build_network
 from midflow.nets.releases import RELEASES
 
 
-def interpolator(name: str, precision: str) -> midflow.Interpolator:
+def interpolator(name: str, precision: str, backend: str) -> midflow.Interpolator:
+    torch.manual_seed(0)  # a backend's cache knows such weights again
     model = midflow.load_model(name) if find_weights(name) else build_network(RELEASES[name].config)
-    return midflow.Interpolator(model, "cpu", precision)
+    return midflow.Interpolator(model, "cpu", precision, backend=backend)
+
+
+def versions() -> dict[str, str]:
+    """Of the engines that are installed."""
+    found = {}
+    for name in ("onnxruntime", "openvino", "onnxscript"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def seconds(interp: midflow.Interpolator, img0: torch.Tensor, img1: torch.Tensor) -> float:
@@ -39,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", nargs="*", default=["midflow-2", "4.25"])
     parser.add_argument("--precision", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--backend", nargs="*", default=["torch"], help="torch alone has bfloat16")
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
@@ -48,11 +61,12 @@ def main() -> None:
     width, height = map(int, args.size.split("x"))
     img0, img1 = pair(height, width)
     runs = {
-        (name, precision): interpolator(name, precision)
+        (name, precision, backend): interpolator(name, precision, backend)
         for name in args.model
         for precision in args.precision
+        for backend in args.backend
     }
-    taken: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    taken: dict[tuple[str, ...], list[float]] = {key: [] for key in runs}
     for interp in runs.values():
         seconds(interp, img0, img1)  # warm-up
     for _ in range(args.rounds):
@@ -63,6 +77,7 @@ def main() -> None:
         "benchmark": "speed_models",
         "midflow": midflow.__version__,
         "torch": torch.__version__,
+        **versions(),
         "machine": f"{cpu}, {args.threads} threads",
         "size": args.size,
         "seconds": {

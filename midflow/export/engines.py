@@ -92,10 +92,15 @@ def _open_onnx(path: Path) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
+    states = onnxruntime.capi.onnxruntime_pybind11_state
 
     def run(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        frame, flow, weight = map(torch.from_numpy, session.run(list(OUTPUTS), feed))
+        try:
+            found = session.run(list(OUTPUTS), feed)
+        except (states.RuntimeException, states.Fail) as error:  # memory that ran out, above all
+            raise RuntimeError(str(error)) from error
+        frame, flow, weight = map(torch.from_numpy, found)
         return frame, flow, weight
 
     return run
