@@ -1,0 +1,91 @@
+"""The compiled kernels: where they are, and calling one with torch's tensors.
+
+They are plain C, compiled when midflow is installed where there is a compiler, and reached by
+ctypes, which lets other threads run meanwhile. Without them everything works, by torch alone.
+"""
+
+import ctypes
+import importlib.util
+from collections.abc import Iterable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+_I, _F, _P = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
+_NUMBERS = (
+    "height", "width", "previous_height", "previous_width", "encoder_width", "features", "matched",
+    "radius", "x_channels", "entrance_channels", "merged_channels", "spare",
+)  # fmt: skip
+_REALS = ("ratio", "time", "low", "high")
+_BUFFERS = (
+    "source", "picture0", "picture1", "features0", "features1", "previous", "planes", "missed",
+    "unit", "x", "views", "merged", "out", "state", "frame", "flow", "weight",
+)  # fmt: skip
+_PLAIN = ("warp_pictures", "photometric")
+_TYPED = (
+    "interleave", "halve", "level_inputs", "normalize", "correlate", "update", "detail_inputs",
+    "paint",
+)  # fmt: skip
+_TYPES = (torch.float32, torch.bfloat16)
+
+
+class Job(ctypes.Structure):
+    """`struct job` of kernels.c: sizes and buffers of one level; what is not given is 0."""
+
+    _fields_ = (
+        *((name, _I) for name in _NUMBERS),
+        *((name, _F) for name in _REALS),
+        *((name, _P) for name in _BUFFERS),
+    )
+
+    def __init__(self, **values: int | float | Tensor | None) -> None:
+        super().__init__()
+        self.update(values.items())
+
+    def update(self, values: Iterable[tuple[str, int | float | Tensor | None]]) -> "Job":
+        """Sets fields; of a tensor, which must be contiguous and outlive the calls, its address."""
+        for name, value in values:
+            if isinstance(value, Tensor):
+                assert value.is_contiguous() and value.device.type == "cpu"
+                value = value.data_ptr()
+            setattr(self, name, value)
+        return self
+
+
+@cache
+def load_library() -> ctypes.CDLL | None:
+    """The kernels, or None where they were not compiled or cannot be loaded."""
+    spec = importlib.util.find_spec("midflow.native.kernels")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        library = ctypes.CDLL(spec.origin)
+        library.midflow_run.argtypes = (ctypes.c_int, ctypes.POINTER(Job), ctypes.c_int, ctypes.c_int)
+        library.midflow_run.restype = None
+        fits = library.midflow_job_size() == ctypes.sizeof(Job)
+    except (OSError, AttributeError):
+        return None
+    return library if fits else None
+
+
+@cache
+def _numbers() -> dict[tuple[str, torch.dtype | None], int]:
+    keys: list[tuple[str, torch.dtype | None]] = [(name, None) for name in _PLAIN]
+    keys += [(name, dtype) for dtype in _TYPES for name in _TYPED]
+    return {key: number for number, key in enumerate(keys)}
+
+
+def run(kernel: str, job: Job, rows: int, dtype: torch.dtype | None = None) -> None:
+    """Runs a kernel on rows [0, rows) of a job, in as many threads as torch uses.
+
+    Args:
+        kernel: its name in kernels.c or elements.h.
+        job: everything it reads and writes.
+        rows: how many there are.
+        dtype: of the elements, where it reads or writes any.
+    """
+    library = load_library()
+    assert library is not None
+    number = _numbers()[kernel, dtype]
+    library.midflow_run(number, ctypes.byref(job), rows, torch.get_num_threads())

@@ -1,0 +1,351 @@
+"""NativePyramid: what a PyramidNet computes, without gradients, several times faster on a CPU."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midflow.errors import OptionError
+from midflow.native.convolution import Channels, Convolution, arranged, residual
+from midflow.native.library import Job, load_library, run
+from midflow.nets.prediction import Encoded, Prediction, one_batch
+from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_config import PyramidConfig
+
+_VIEW = 8  # channels of a warped picture beside its features, of which 3 are used
+_KNOWN = 48  # most channels known beside the features, as in kernels.c
+_STATE = 16  # channels of an estimate: flow 4, logit, carried features
+_FLOW, _LOGIT = 4, 1
+_LANES = 16
+_DETAIL_CHANNELS = 5 * 16
+
+
+def can_run(config: object) -> bool:
+    """Whether the kernels are there and made for such a network."""
+    return (
+        isinstance(config, PyramidConfig)
+        and load_library() is not None
+        and torch.backends.mkldnn.is_available()
+        and config.width % 8 == 0
+        and config.matched % 8 == 0
+        and config.matched <= 64
+        and config.features <= 10
+        and config.radius <= 4
+        and config.detail > 0
+    )
+
+
+@dataclass(frozen=True)
+class _Convolutions:
+    """The weights of a PyramidNet as the kernels' buffers want them."""
+
+    encoder: tuple[Convolution, ...]
+    entrance: Convolution
+    matcher: Convolution
+    merge: Convolution
+    trunk: tuple[Convolution, ...]
+    lastconv: Convolution
+    detail: tuple[Convolution, ...]
+
+
+class NativePyramid:
+    """Stands in for a `PyramidNet` in an `Interpolator`.
+
+    Args:
+        model: the network; its weights are copied.
+        dtype: float32, or bfloat16 for the convolutions; flow, sampling and blending are float32.
+    """
+
+    def __init__(self, model: PyramidNet, dtype: torch.dtype) -> None:
+        assert can_run(model.config) and dtype in (torch.float32, torch.bfloat16)
+        self.config = model.config
+        self.release = model.release
+        self.dtype = dtype
+        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self._shape: tuple[int, ...] = ()
+        self._lock = threading.Lock()
+        width, features = self.config.width, self.config.features
+        self._x_channels = _rounded(2 * width + 20 + features, 16)
+        likeness = (2 * self.config.radius + 1) ** 2
+        self._merged_channels = _rounded(self.config.channels // 2 + likeness, 16)
+        self._convolutions = self._pack(model)
+        assert self._x_channels - 2 * width <= _KNOWN
+
+    def encode_frame(self, image: Tensor) -> Encoded:
+        """As `PyramidNet.encode_frame`: pictures and features, channels last, coarse to fine."""
+        return self._encode_at(image, 1.0)
+
+    def __call__(
+        self,
+        frame0: Tensor | Encoded,
+        frame1: Tensor | Encoded,
+        timestep: float | Tensor = 0.5,
+        *,
+        flow_scale: float = 1.0,
+        ensemble: bool = False,
+    ) -> Prediction:
+        """As `PyramidNet.forward`."""
+        if ensemble:
+            raise OptionError("this network has no ensemble: its block has no swapped form")
+        if flow_scale != 1:
+            frame0, frame1 = (self._encode_at(frame, flow_scale) for frame in (frame0, frame1))
+        enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
+        predictions = [
+            self._paint(enc0.sample(i), enc1.sample(i), float(time))
+            for i, time in enumerate(t.flatten().tolist())
+        ]
+        return Prediction(*(torch.cat(parts) for parts in zip(*predictions, strict=True)))
+
+    def _encode_at(self, frame: Tensor | Encoded, flow_scale: float) -> Encoded:
+        image = frame.image if isinstance(frame, Encoded) else frame
+        with self._lock:
+            samples = [self._encode(image[i : i + 1], flow_scale) for i in range(len(image))]
+        features = tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
+        return Encoded(image, features)
+
+    def _encode(self, image: Tensor, flow_scale: float) -> list[Tensor]:
+        """The picture as pixels, then each level's picture and features, coarse to fine."""
+        full, elements = self._interleaved(image)
+        twice, factor = full, self.config.scales[-1] / flow_scale / 2
+        if factor < 1:
+            larger = F.interpolate(image, scale_factor=1 / factor, mode="bilinear")
+            twice, elements = self._interleaved(larger)
+        while factor > 1:
+            (twice, elements), factor = self._halved(twice), factor / 2
+        levels: list[Tensor] = []
+        for _ in self.config.scales:
+            features = elements
+            for convolution in self._convolutions.encoder:
+                features = convolution(features)
+            twice, elements = self._halved(twice)
+            levels = [twice, features, *levels]
+        return [full, *levels]
+
+    def _interleaved(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = image.shape[-2:]
+        image = image.float().contiguous()
+        picture = torch.empty(1, height, width, 4)
+        elements = torch.empty(1, height, width, 4, dtype=self.dtype)
+        job = Job(height=height, width=width, source=image, picture0=picture, x=elements)
+        run("interleave", job, height, self.dtype)
+        return picture, elements
+
+    def _halved(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = picture.shape[1] // 2, picture.shape[2] // 2
+        half = torch.empty(1, height, width, 4)
+        elements = torch.empty(1, height, width, 4, dtype=self.dtype)
+        job = Job(height=height, width=width, source=picture, picture0=half, x=elements)
+        run("halve", job, height, self.dtype)
+        return half, elements
+
+    def _paint(self, enc0: Encoded, enc1: Encoded, time: float) -> Prediction:
+        with self._lock:
+            shape = tuple(enc0.image.shape)
+            if shape != self._shape:
+                self._buffers.clear()
+                self._shape = shape
+            state: Tensor | None = None
+            for state in self._levels(enc0.features[1:], enc1.features[1:], time):
+                pass
+            assert state is not None
+            return self._full_size(enc0, enc1, state, time)
+
+    def _levels(
+        self, features0: tuple[Tensor, ...], features1: tuple[Tensor, ...], time: float
+    ) -> Iterator[Tensor]:
+        """The estimate (1, h, w, 16) after each level."""
+        state: Tensor | None = None
+        for i in range(0, len(features0), 2):
+            picture = features0[i]
+            _, height, width, _ = picture.shape
+            job = self._job(height, width, time, state)
+            job.update(
+                (
+                    ("picture0", picture),
+                    ("features0", features0[i + 1]),
+                    ("picture1", features1[i]),
+                    ("features1", features1[i + 1]),
+                )
+            )
+            state = self._level(job, height, width)
+            yield state
+
+    def _job(self, height: int, width: int, time: float, previous: Tensor | None) -> Job:
+        """What every kernel of one size needs; the estimate before is of any other size."""
+        planes = self._buffer("planes", 6, height, width)
+        missed = self._buffer("missed", 2, height, width)
+        job = Job(
+            height=height,
+            width=width,
+            encoder_width=self.config.width,
+            features=self.config.features,
+            matched=self.config.matched,
+            radius=self.config.radius,
+            time=time,
+            planes=planes,
+            missed=missed,
+        )
+        if previous is not None:
+            job.previous_height, job.previous_width = previous.shape[1:3]
+            job.ratio = width / job.previous_width
+            job.previous = previous.data_ptr()
+        return job
+
+    def _level(self, job: Job, height: int, width: int) -> Tensor:
+        """Runs the block at one level."""
+        run("warp_pictures", job, height)
+        run("photometric", job, height)
+        x = self._elements("x", 1, height, width, self._x_channels)
+        views = self._elements("views", 2, height, width, self.config.width + _VIEW)
+        job.update((("x", x), ("views", views), ("x_channels", self._x_channels)))
+        run("level_inputs", job, height, self.dtype)
+        merged = self._merged(x, views, height // 2, width // 2)
+        for convolution in (self._convolutions.merge, *self._convolutions.trunk):
+            merged = convolution(merged)
+        out = self._convolutions.lastconv(merged)
+        state = self._buffer("state", 1, height, width, _STATE)
+        job.update((("out", out), ("state", state)))
+        run("update", job, height, self.dtype)
+        return state
+
+    def _merged(self, x: Tensor, views: Tensor, height: int, width: int) -> Tensor:
+        """The entrance's output beside the likeness of the views, at half the level's size."""
+        count, radius = self.config.matched, self.config.radius
+        matched = self._convolutions.matcher(views)
+        rim = height + 2 * radius, width + 2 * radius + _LANES
+        unit = self._buffer("unit", 2, count, *rim)  # its rim stays zero
+        job = Job(height=height, width=width, matched=count, radius=radius, x=matched, unit=unit)
+        run("normalize", job, 2 * height, self.dtype)
+        found = self._convolutions.entrance(x)
+        merged = self._elements("merged", 1, height, width, self._merged_channels)
+        job.update(
+            (
+                ("x", found),
+                ("merged", merged),
+                ("entrance_channels", found.shape[-1]),
+                ("merged_channels", self._merged_channels),
+            )
+        )
+        run("correlate", job, height, self.dtype)
+        return merged
+
+    def _full_size(self, enc0: Encoded, enc1: Encoded, state: Tensor, time: float) -> Prediction:
+        """Corrects the estimate at the size of the frame, and paints."""
+        _, _, height, width = enc0.image.shape
+        job = self._job(height, width, time, state)
+        job.picture0, job.picture1 = (enc.features[0].data_ptr() for enc in (enc0, enc1))
+        run("warp_pictures", job, height)
+        run("photometric", job, height)
+        x = self._elements("detail", 1, height // 2, width // 2, _DETAIL_CHANNELS)
+        job.update((("x", x), ("x_channels", _DETAIL_CHANNELS), ("ratio", job.ratio / 2)))
+        run("detail_inputs", job, height // 2, self.dtype)
+        for convolution in self._convolutions.detail:
+            x = convolution(x)
+        frame = torch.empty(1, 3, height, width)
+        flow, weight = torch.empty(1, 4, height, width), torch.empty(1, 1, height, width)
+        ends = [torch.aminmax(enc.image) for enc in (enc0, enc1)]
+        job.update(
+            (
+                ("ratio", 2 * job.ratio),
+                ("low", min(0.0, *(float(low) for low, _ in ends))),
+                ("high", max(1.0, *(float(high) for _, high in ends))),
+                ("out", x),
+                ("frame", frame),
+                ("flow", flow),
+                ("weight", weight),
+            )
+        )
+        run("paint", job, height, self.dtype)
+        return Prediction(frame, flow, weight)
+
+    def _elements(self, name: str, *shape: int) -> Tensor:
+        return self._buffer(name, *shape, dtype=self.dtype)
+
+    def _buffer(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Memory that the next frame of this size uses again: fresh pages cost time."""
+        key = name, shape
+        if key not in self._buffers:
+            self._buffers[key] = torch.zeros(shape, dtype=dtype)
+        return self._buffers[key]
+
+    def _pack(self, model: PyramidNet) -> _Convolutions:
+        with torch.no_grad():
+            return _pack(model, self.dtype, self._x_channels, self._merged_channels)
+
+
+def _rounded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _filled(channels: Channels, count: int) -> Channels:
+    return channels + [-1] * (count - len(channels))
+
+
+def _pack(
+    model: PyramidNet, dtype: torch.dtype, x_channels: int, merged_channels: int
+) -> _Convolutions:
+    config, encode, block, detail = model.config, model.encode, model.block, model.detail
+    assert detail is not None
+    width, view = config.width, 3 + config.width
+    own = [*range(3, view), 0, 1, 2]  # a view's features, then its picture
+    first = encode.cnn0[0]
+    encoder = (
+        Convolution(arranged(first.weight, [0, 1, 2, -1], 1), first.bias, dtype, stride=2),
+        Convolution(encode.cnn1[0].weight, encode.cnn1[0].bias, dtype),
+        Convolution(encode.cnn2.weight, encode.cnn2.bias, dtype, leaky=False),
+    )
+    features = [*range(3, view), *range(view + 3, 2 * view)]
+    pictures = [0, 1, 2, view, view + 1, view + 2]
+    known = list(range(2 * view, block.entrance[0].weight.shape[1]))
+    entrance = _filled(features + pictures + known, x_channels)
+    merge = block.merge[0]
+    joined = _filled(list(range(merge.weight.shape[1])), merged_channels)
+    return _Convolutions(
+        encoder,
+        Convolution(
+            arranged(block.entrance[0].weight, entrance, 1), block.entrance[0].bias, dtype, stride=2
+        ),
+        Convolution(
+            arranged(block.matcher.weight, _filled(own, width + _VIEW), 1),
+            block.matcher.bias,
+            dtype,
+            stride=2,
+            leaky=False,
+        ),
+        Convolution(arranged(merge.weight, joined, 1), merge.bias, dtype, stride=2),
+        tuple(residual(layer, dtype) for layer in block.trunk),
+        _shuffled(block.lastconv, 6 + config.features, 16, dtype),
+        (
+            Convolution(
+                arranged(detail.entrance[0].weight, _detail_channels(config), 1),
+                detail.entrance[0].bias,
+                dtype,
+                stride=2,
+            ),
+            *(residual(layer, dtype) for layer in detail.trunk),
+            _shuffled(detail.lastconv, 6, 8, dtype),
+        ),
+    )
+
+
+def _detail_channels(config: PyramidConfig) -> Channels:
+    """The last block's input: pixel by pixel of 2 x 2, then flow, logit, features, time."""
+    pixels = [_filled([4 * c + part for c in range(14)], 16) for part in range(4)]
+    time, logit = 56, 57
+    flow = logit + 1 + config.features
+    state = [*range(flow, flow + 4), *range(logit, logit + 1 + config.features)]
+    return [*sum(pixels, []), *_filled(state, _STATE - 1), time]
+
+
+def _shuffled(
+    layer: torch.nn.ConvTranspose2d, planes: int, each: int, dtype: torch.dtype
+) -> Convolution:
+    """A transposed convolution whose output is a pixel's planes side by side, for each of 2 x 2."""
+    order = [_filled([4 * c + part for c in range(planes)], each) for part in range(4)]
+    channels: Channels = sum(order, [])
+    assert layer.bias is not None
+    weight, bias = arranged(layer.weight, channels, 1), arranged(layer.bias, channels, 0)
+    return Convolution(weight, bias, dtype, leaky=False, transposed=True)
