@@ -82,60 +82,50 @@ KERNEL(NAME(halve)) {
         }
 }
 
-/* Warped features of one frame, and its warped picture, for one pixel: `width` and 8 elements. */
-INLINE void NAME(view)(const struct job *job, const ELEMENT *features, const float *planes,
-                       struct place place, long i, ELEMENT *view) {
-    const long size = (long)job->height * job->width, wide = job->encoder_width;
-    const ELEMENT *top = features + (long)place.top * job->width * wide;
-    const ELEMENT *bottom = features + (long)place.bottom * job->width * wide;
-    const long left = place.left * wide, right = place.right * wide;
-    const float a = (1 - place.down) * (1 - place.across), b = (1 - place.down) * place.across;
-    const float c = place.down * (1 - place.across), d = place.down * place.across;
-    for (int k = 0; k < wide; k += 8)
-        NAME(store8)(view + k, a * NAME(load8)(top + left + k) + b * NAME(load8)(top + right + k)
-                                   + c * NAME(load8)(bottom + left + k)
-                                   + d * NAME(load8)(bottom + right + k));
-    v8 picture = {planes[i], planes[size + i], planes[2 * size + i]};
-    NAME(store8)(view + wide, picture);
+/* Warped features of one frame, then its warped picture: `encoder_width` and 8 elements. */
+INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct places places, int axis,
+                       v4 picture, ELEMENT *view) {
+    const long wide = job->encoder_width;
+    const int left = places.whole[axis], top = places.whole[axis + 1];
+    const float across = places.rest[axis], down = places.rest[axis + 1];
+    const ELEMENT *from = features + (top * (long)job->width + left) * wide;
+    const ELEMENT *right = from + (left < job->width - 1 ? wide : 0);
+    const long below = top < job->height - 1 ? wide * job->width : 0;
+    for (int k = 0; k < wide; k += 8) {
+        const v8 a = NAME(load8)(from + k), b = NAME(load8)(right + k);
+        const v8 c = NAME(load8)(from + below + k), d = NAME(load8)(right + below + k);
+        const v8 upper = a + across * (b - a), lower = c + across * (d - c);
+        NAME(store8)(view + k, upper + down * (lower - upper));
+    }
+    NAME(store8)(view + wide, joined(picture, (v4){0}));
 }
 
-/* What the block of a level reads: both views, for the matcher apart and for the entrance together
-   with what is known: features 0, features 1, then pictures 0 and 1, time, logit, carried features,
-   flow, both pictures as they are, photometric step. */
+/* What the block of a level reads: both views, for the matcher apart, and for the entrance features 0,
+   features 1, the estimate (flow, logit, carried features; last time and photometric step), and both
+   pictures, warped and as they are. */
 KERNEL(NAME(level_inputs)) {
     const long size = (long)job->height * job->width;
-    const int wide = job->encoder_width, carried = job->features;
-    const int each = wide + 8;
-    ELEMENT *x = job->x, *views = job->views;
+    const int wide = job->encoder_width, each = wide + 8;
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
         for (int column = 0; column < job->width; column++) {
             const long i = (long)y * job->width + column;
-            const v16 state = job->previous ? state_at(job, line, column) : (v16){0};
-            ELEMENT *view0 = views + i * each, *view1 = views + (size + i) * each;
-            NAME(view)(job, job->features0, job->planes,
-                       place_at(job, column + state[0], y + state[1]), i, view0);
-            NAME(view)(job, job->features1, job->planes + 3 * size,
-                       place_at(job, column + state[2], y + state[3]), i, view1);
-            ELEMENT *to = x + i * job->x_channels;
+            v16 state = job->previous ? state_at(job, line, column) : (v16){0};
+            const v4 flow = {state[0], state[1], state[2], state[3]};
+            const struct places places = places_at(job, column, y, flow);
+            const v4 color0 = color_at(job->planes, size, i), color1 = color_at(job->planes + 3 * size, size, i);
+            ELEMENT *view0 = (ELEMENT *)job->views + i * each, *view1 = view0 + size * each;
+            NAME(view)(job, job->features0, places, 0, color0, view0);
+            NAME(view)(job, job->features1, places, 2, color1, view1);
+            ELEMENT *to = (ELEMENT *)job->x + i * (2 * wide + 32);
             memcpy(to, view0, wide * sizeof(ELEMENT));
             memcpy(to + wide, view1, wide * sizeof(ELEMENT));
-            float known[KNOWN] = {0};
-            for (int k = 0; k < 6; k++) known[k] = job->planes[k * size + i];
-            known[6] = job->time;
-            for (int k = 0; k <= carried; k++) known[7 + k] = state[4 + k];
-            for (int k = 0; k < 4; k++) known[8 + carried + k] = state[k];
-            for (int k = 0; k < 3; k++) {
-                known[12 + carried + k] = job->picture0[4 * i + k];
-                known[15 + carried + k] = job->picture1[4 * i + k];
-            }
-            known[18 + carried] = job->missed[i];
-            known[19 + carried] = job->missed[size + i];
-            for (int k = 2 * wide; k < job->x_channels; k += 8) {
-                v8 part;
-                memcpy(&part, known + (k - 2 * wide), sizeof part);
-                NAME(store8)(to + k, part);
-            }
+            state[13] = job->time;
+            state[14] = job->missed[i];
+            state[15] = job->missed[size + i];
+            NAME(store16)(to + 2 * wide, state);
+            NAME(store8)(to + 2 * wide + 16, joined(color0, color1));
+            NAME(store8)(to + 2 * wide + 24, joined(load4(job->picture0 + 4 * i), load4(job->picture1 + 4 * i)));
         }
     }
 }
@@ -150,58 +140,70 @@ KERNEL(NAME(normalize)) {
         const ELEMENT *from = (const ELEMENT *)job->x + (long)y * job->width * count;
         float *to = job->unit + view * count * plane + (row + radius) * stride + radius;
         for (int x = 0; x < job->width; x++, from += count) {
-            float values[MOST_MATCHED], sum = 0, squares = 0;
+            float values[MOST_MATCHED];
+            v8 sums = {0}, squares = {0};
+            for (int k = 0; k < count; k += 8) sums += NAME(load8)(from + k);
+            const float mean = sum8(sums) / count;
             for (int k = 0; k < count; k += 8) {
-                v8 part = NAME(load8)(from + k);
+                const v8 part = NAME(load8)(from + k) - mean;
+                squares += part * part;
                 memcpy(values + k, &part, sizeof part);
             }
-            for (int k = 0; k < count; k++) sum += values[k];
-            const float mean = sum / count;
-            for (int k = 0; k < count; k++) {
-                values[k] -= mean;
-                squares += values[k] * values[k];
-            }
-            const float scale = 1 / fmaxf(sqrtf(squares), NORM_FLOOR);
+            const float length = sqrtf(sum8(squares));
+            const float scale = 1 / (length > NORM_FLOOR ? length : NORM_FLOOR);
             for (int k = 0; k < count; k++) to[k * plane + x] = values[k] * scale;
+        }
+    }
+}
+
+/* Likeness under every displacement of LANES pixels from x on; `radius` is known to the compiler. */
+INLINE void NAME(likeness)(const struct job *job, int y, int x, const int radius,
+                           float found[MOST_LIKENESS][LANES]) {
+    const int count = job->matched, side = 2 * radius + 1;
+    const long stride = job->width + 2 * radius + LANES;
+    const long plane = (job->height + 2 * radius) * stride;
+    const float *unit0 = job->unit + x + radius, *unit1 = unit0 + count * plane;
+    for (int dy = -radius; dy <= radius; dy++) {
+        const float *row0 = unit0 + (y - dy + radius) * stride;
+        const float *row1 = unit1 + (y + dy + radius) * stride;
+        v16 sums[MOST_SIDE] = {{0}};
+        for (int k = 0; k < count; k++, row0 += plane, row1 += plane)
+#pragma GCC unroll 9
+            for (int j = 0; j < side; j++)
+                sums[j] += load16f(row0 + j - radius) * load16f(row1 + radius - j);
+#pragma GCC unroll 9
+        for (int j = 0; j < side; j++) {
+            const v16 leaky = 0.2f * sums[j];
+            const u16x is_less = (u16x)(sums[j] < 0);
+            const v16 value = (v16)(((u16x)leaky & is_less) | ((u16x)sums[j] & ~is_less));
+            memcpy(found[(dy + radius) * side + j], &value, sizeof value);
         }
     }
 }
 
 /* What merge reads: the entrance's output, then the likeness under every displacement. */
 KERNEL(NAME(correlate)) {
-    const int count = job->matched, radius = job->radius, side = 2 * radius + 1;
-    const int channels = job->entrance_channels;
-    const long stride = job->width + 2 * radius + LANES;
-    const long plane = (job->height + 2 * radius) * stride;
-    const float *unit0 = job->unit, *unit1 = job->unit + count * plane;
+    const int channels = job->entrance_channels, side = 2 * job->radius + 1, area = side * side;
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x += LANES) {
-            float likeness[LANES][MOST_LIKENESS] = {{0}};
-            for (int dy = -radius; dy <= radius; dy++) {
-                const float *row0 = unit0 + (y - dy + radius) * stride + x + radius;
-                const float *row1 = unit1 + (y + dy + radius) * stride + x + radius;
-                v16 sums[MOST_SIDE] = {{0}};
-                for (int k = 0; k < count; k++)
-                    for (int j = 0; j < MOST_SIDE; j++)
-                        if (j < side) {
-                            const int dx = radius - j;
-                            sums[j] += load16f(row0 + k * plane - dx) * load16f(row1 + k * plane + dx);
-                        }
-                for (int j = 0; j < side; j++)
-                    for (int lane = 0; lane < LANES; lane++) {
-                        const float value = sums[j][lane];
-                        likeness[lane][(dy + radius) * side + j] = value < 0 ? 0.2f * value : value;
-                    }
+            float found[MOST_LIKENESS][LANES] = {{0}};
+            switch (job->radius) {
+                case 1: NAME(likeness)(job, y, x, 1, found); break;
+                case 2: NAME(likeness)(job, y, x, 2, found); break;
+                case 3: NAME(likeness)(job, y, x, 3, found); break;
+                default: NAME(likeness)(job, y, x, 4, found);
             }
             for (int lane = 0; lane < LANES && x + lane < job->width; lane++) {
                 const long i = (long)y * job->width + x + lane;
-                ELEMENT *to = (ELEMENT *)job->merged + i * job->merged_channels;
-                memcpy(to, (const ELEMENT *)job->x + i * channels, channels * sizeof(ELEMENT));
-                for (int k = channels; k < job->merged_channels; k += 8) {
+                ELEMENT packed[MOST_LIKENESS];
+                ELEMENT *to = (ELEMENT *)job->merged + i * (channels + area);
+                for (int k = 0; k < area; k += 8) {
                     v8 part;
-                    memcpy(&part, likeness[lane] + (k - channels), sizeof part);
-                    NAME(store8)(to + k, part);
+                    for (int j = 0; j < 8; j++) part[j] = found[k + j][lane];
+                    NAME(store8)(packed + k, part);
                 }
+                memcpy(to, (const ELEMENT *)job->x + i * channels, channels * sizeof(ELEMENT));
+                memcpy(to + channels, packed, area * sizeof(ELEMENT));
             }
         }
 }
@@ -232,18 +234,15 @@ KERNEL(NAME(detail_inputs)) {
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
         for (int x = 0; x < width / 2; x++) {
-            ELEMENT *to = (ELEMENT *)job->x + ((long)y * (width / 2) + x) * job->x_channels;
+            ELEMENT *to = (ELEMENT *)job->x + ((long)y * (width / 2) + x) * 80;
             for (int part = 0; part < 4; part++) {
                 const long i = (2L * y + part / 2) * width + 2 * x + part % 2;
-                v16 pixel = {0};
-                for (int k = 0; k < 6; k++) pixel[k] = job->planes[k * size + i];
-                for (int k = 0; k < 3; k++) {
-                    pixel[6 + k] = job->picture0[4 * i + k];
-                    pixel[9 + k] = job->picture1[4 * i + k];
-                }
-                pixel[12] = job->missed[i];
-                pixel[13] = job->missed[size + i];
-                NAME(store16)(to + 16 * part, pixel);
+                v4 still0 = load4(job->picture0 + 4 * i), still1 = load4(job->picture1 + 4 * i);
+                still0[3] = job->missed[i];
+                still1[3] = job->missed[size + i];
+                const v4 color0 = color_at(job->planes, size, i), color1 = color_at(job->planes + 3 * size, size, i);
+                NAME(store8)(to + 16 * part, joined(color0, color1));
+                NAME(store8)(to + 16 * part + 8, joined(still0, still1));
             }
             v16 state = state_at(job, line, x);
             state[15] = job->time;
@@ -260,8 +259,7 @@ KERNEL(NAME(paint)) {
         struct line line = line_at(job, y);
         for (int x = 0; x < width; x++) {
             const long i = (long)y * width + x;
-            const v16 state = state_at(job, line, x);
-            v8 level = {state[0], state[1], state[2], state[3], state[4]};
+            v8 level = level_at(job, line, x);
             if (job->out) {
                 const long cell = (long)(y / 2) * (width / 2) + x / 2;
                 const v8 found = NAME(load8)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + x % 2) * 8);
@@ -269,11 +267,12 @@ KERNEL(NAME(paint)) {
                 level += found + (v8){step[0], step[1], step[2], step[3]};
             }
             const float weight = sigmoid(level[4]);
-            const v4 warped0 = bicubic(job, job->picture0, x + level[0], y + level[1]);
-            const v4 warped1 = bicubic(job, job->picture1, x + level[2], y + level[3]);
-            const v4 mixed = warped1 + weight * (warped0 - warped1);
-            for (int k = 0; k < 3; k++)
-                job->frame[k * size + i] = fminf(fmaxf(mixed[k], job->low), job->high);
+            const v4 flow = __builtin_shufflevector(level, level, 0, 1, 2, 3);
+            const v4 ends = {job->low, job->high};
+            v4 mixed = mixed_at(job, x, y, flow, weight);
+            mixed = least(greatest(mixed, __builtin_shufflevector(ends, ends, 0, 0, 0, 0)),
+                          __builtin_shufflevector(ends, ends, 1, 1, 1, 1));
+            for (int k = 0; k < 3; k++) job->frame[k * size + i] = mixed[k];
             if (job->flow) {
                 for (int k = 0; k < 4; k++) job->flow[k * size + i] = level[k];
                 job->weight[i] = weight;

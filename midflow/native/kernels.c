@@ -11,10 +11,9 @@
 #include <string.h>
 
 #define LANES 16
-#define KNOWN 48         /* most channels that are known beside the features of both views */
 #define MOST_MATCHED 64
 #define MOST_SIDE 9
-#define MOST_LIKENESS 88 /* MOST_SIDE squared, in whole vectors of 8 */
+#define MOST_LIKENESS 96 /* MOST_SIDE squared and a vector more */
 #define NORM_FLOOR 1e-2f /* as in nets/pyramid_blocks.py */
 #define DAMPING 5e-4f    /* as in nets/photometric.py, like the next two */
 #define LONGEST 1.0f
@@ -24,6 +23,7 @@
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
+typedef int32_t i4 __attribute__((vector_size(16)));
 typedef uint32_t u8x __attribute__((vector_size(32)));
 typedef uint32_t u16x __attribute__((vector_size(64)));
 typedef uint16_t h8 __attribute__((vector_size(16)));
@@ -43,7 +43,7 @@ typedef uint16_t h16 __attribute__((vector_size(32)));
 struct job {
     int32_t height, width, previous_height, previous_width;
     int32_t encoder_width, features, matched, radius;
-    int32_t x_channels, entrance_channels, merged_channels, spare;
+    int32_t entrance_channels, spare;
     float ratio; /* size of this level over that of the previous estimate */
     float time, low, high;
     const float *source;
@@ -67,57 +67,110 @@ INLINE v16 load16f(const float *from) {
     return value;
 }
 
-/* A coordinate inside [0, length - 1]; what is no number becomes 0. */
+INLINE v8 load8f(const float *from) {
+    v8 value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE v8 joined(v4 a, v4 b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7); }
+
+INLINE float sum8(v8 x) {
+    const v4 half = __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
+    return half[0] + half[1] + (half[2] + half[3]);
+}
+
+/* Three planes at a pixel. */
+INLINE v4 color_at(const float *planes, long size, long i) {
+    return (v4){planes[i], planes[size + i], planes[2 * size + i]};
+}
+
+INLINE v4 least(v4 a, v4 b) {
+    const i4 is_less = a < b;
+    return (v4)(((i4)a & is_less) | ((i4)b & ~is_less));
+}
+
+/* The greater; `b` where `a` is no number. */
+INLINE v4 greatest(v4 a, v4 b) {
+    const i4 is_more = a > b;
+    return (v4)(((i4)a & is_more) | ((i4)b & ~is_more));
+}
+
 INLINE float inside(float place, int length) {
     place = place > 0 ? place : 0;
     return place < length - 1 ? place : length - 1;
 }
 
-/* The four pixels around a place, and how far it is from the first. */
-struct place {
-    int left, right, top, bottom;
-    float across, down;
+/* Where a flow points to in both pictures, {x0, y0, x1, y1}, inside of them: whole part and rest. */
+struct places {
+    i4 whole;
+    v4 rest;
 };
 
-INLINE struct place place_at(const struct job *job, float x, float y) {
-    x = inside(x, job->width);
-    y = inside(y, job->height);
-    struct place place;
-    place.left = (int)x;
-    place.top = (int)y;
-    place.right = place.left + (place.left < job->width - 1);
-    place.bottom = place.top + (place.top < job->height - 1);
-    place.across = x - place.left;
-    place.down = y - place.top;
-    return place;
+INLINE struct places places_at(const struct job *job, int column, int row, v4 flow) {
+    const float right = job->width - 1, bottom = job->height - 1;
+    v4 place = (v4){column, row, column, row} + flow;
+    place = least(greatest(place, (v4){0}), (v4){right, bottom, right, bottom});
+    const i4 whole = __builtin_convertvector(place, i4);
+    return (struct places){whole, place - __builtin_convertvector(whole, v4)};
 }
 
 /* The two rows of the previous estimate around a row of this level. */
 struct line {
     const float *top, *bottom;
-    float down;
+    float down, step;
 };
 
 INLINE struct line line_at(const struct job *job, int row) {
     if (!job->previous) return (struct line){0};
-    const float y = inside((row + 0.5f) / job->ratio - 0.5f, job->previous_height);
+    const float y = inside((row + 0.5f) * (1 / job->ratio) - 0.5f, job->previous_height);
     const int top = (int)y, bottom = top + (top < job->previous_height - 1);
     const long stride = 16L * job->previous_width;
-    return (struct line){job->previous + top * stride, job->previous + bottom * stride, y - top};
+    return (struct line){job->previous + top * stride, job->previous + bottom * stride, y - top,
+                         1 / job->ratio};
 }
 
-/* The previous estimate brought to this size (bilinear, areas aligned), flows in pixels of it. */
-INLINE v16 state_at(const struct job *job, struct line line, int column) {
-    const float x = inside((column + 0.5f) / job->ratio - 0.5f, job->previous_width);
+/* How to read the previous estimate at a column: bilinear, areas aligned. */
+struct corner {
+    const float *top_left, *top_right, *bottom_left, *bottom_right;
+    float across;
+};
+
+INLINE struct corner corner_at(const struct job *job, struct line line, int column) {
+    const float x = inside((column + 0.5f) * line.step - 0.5f, job->previous_width);
     const int left = (int)x, right = left + (left < job->previous_width - 1);
-    const float across = x - left, r = job->ratio;
-    const v16 top = load16f(line.top + 16 * left), top_right = load16f(line.top + 16 * right);
-    const v16 bottom = load16f(line.bottom + 16 * left);
-    const v16 bottom_right = load16f(line.bottom + 16 * right);
-    const v16 upper = top + across * (top_right - top);
-    const v16 lower = bottom + across * (bottom_right - bottom);
+    return (struct corner){line.top + 16 * left, line.top + 16 * right, line.bottom + 16 * left,
+                           line.bottom + 16 * right, x - left};
+}
+
+/* The previous estimate brought to this size; flows, its first four, in pixels of it. */
+INLINE v16 state_at(const struct job *job, struct line line, int column) {
+    const struct corner corner = corner_at(job, line, column);
+    const v16 top = load16f(corner.top_left), bottom = load16f(corner.bottom_left);
+    const v16 upper = top + corner.across * (load16f(corner.top_right) - top);
+    const v16 lower = bottom + corner.across * (load16f(corner.bottom_right) - bottom);
+    const float r = job->ratio;
     const v16 scale = {r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     return (upper + line.down * (lower - upper)) * scale;
+}
+
+/* Only its flow and logit. */
+INLINE v8 level_at(const struct job *job, struct line line, int column) {
+    const struct corner corner = corner_at(job, line, column);
+    const v8 top = load8f(corner.top_left), bottom = load8f(corner.bottom_left);
+    const v8 upper = top + corner.across * (load8f(corner.top_right) - top);
+    const v8 lower = bottom + corner.across * (load8f(corner.bottom_right) - bottom);
+    const float r = job->ratio;
+    return (upper + line.down * (lower - upper)) * (v8){r, r, r, r, 1, 1, 1, 1};
+}
+
+/* Only its flow. */
+INLINE v4 flow_at(const struct job *job, struct line line, int column) {
+    const struct corner corner = corner_at(job, line, column);
+    const v4 top = load4(corner.top_left), bottom = load4(corner.bottom_left);
+    const v4 upper = top + corner.across * (load4(corner.top_right) - top);
+    const v4 lower = bottom + corner.across * (load4(corner.bottom_right) - bottom);
+    return (upper + line.down * (lower - upper)) * job->ratio;
 }
 
 /* A share of the photometric step as flows from the time to both frames. */
@@ -129,7 +182,7 @@ INLINE v4 both_ways(const struct job *job, long i, long size, float share) {
 
 /* 1 / (1 + exp(-x)), exp by its power of two and a polynomial (Cephes): 2e-7. */
 INLINE float sigmoid(float x) {
-    float z = fminf(fmaxf(-x, -80), 80);
+    float z = x > 80 ? -80 : x < -80 ? 80 : -x;
     const float power = floorf(z * 1.44269504f + 0.5f);
     z = z - power * 0.693359375f + power * 2.12194440e-4f;
     float sum = 1.9875691500e-4f;
@@ -144,30 +197,31 @@ INLINE float sigmoid(float x) {
     return 1 / (1 + (sum * z * z + z + 1) * scale);
 }
 
-/* Weights of four neighbours for a place `t` beyond the second (Keys, 1981). */
-INLINE v4 cubic(float t) {
-    const v4 far = {t + 1, t, 1 - t, 2 - t};
-    const v4 outer = ((CUBIC * far - 5 * CUBIC) * far + 8 * CUBIC) * far - 4 * CUBIC;
-    const v4 inner = ((CUBIC + 2) * far - (CUBIC + 3)) * far * far + 1;
-    return (v4){outer[0], inner[1], inner[2], outer[3]};
+/* Weights of the four neighbours of places `t` beyond the second (Keys, 1981), for four places. */
+struct cubic {
+    v4 weights[4];
+};
+
+INLINE v4 cubic_outer(v4 t) { return ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC; }
+
+INLINE v4 cubic_inner(v4 t) { return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1; }
+
+INLINE struct cubic cubic_at(v4 t) {
+    return (struct cubic){{cubic_outer(t + 1), cubic_inner(t), cubic_inner(1 - t), cubic_outer(2 - t)}};
 }
 
-/* A picture between its pixels from 4 x 4 of them, the border repeated. */
-INLINE v4 bicubic(const struct job *job, const float *picture, float x, float y) {
-    /* beyond the border everything is the border: no further than any weight reaches */
-    x = x > -4 ? x : -4;
-    x = x < job->width + 3 ? x : job->width + 3;
-    y = y > -4 ? y : -4;
-    y = y < job->height + 3 ? y : job->height + 3;
-    const int left = (int)floorf(x) - 1, top = (int)floorf(y) - 1;
-    const v4 a = cubic(x - (left + 1)), b = cubic(y - (top + 1));
-    const v16 along = {a[0], a[0], a[0], a[0], a[1], a[1], a[1], a[1],
-                       a[2], a[2], a[2], a[2], a[3], a[3], a[3], a[3]};
+/* A picture between its pixels from 4 x 4 of them, the border repeated. `axis` 0 or 2: the first
+   or the second pair of places. */
+INLINE v4 bicubic(const struct job *job, const float *picture, int left, int top,
+                  const struct cubic *cubic, int axis) {
+    const float a = cubic->weights[0][axis], b = cubic->weights[1][axis];
+    const float c = cubic->weights[2][axis], d = cubic->weights[3][axis];
+    const v16 along = {a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d};
     const long stride = 4L * job->width;
     v16 sum = {0};
     if (left >= 0 && top >= 0 && left + 3 < job->width && top + 3 < job->height) {
         const float *from = picture + top * stride + 4 * left;
-        for (int k = 0; k < 4; k++) sum += b[k] * load16f(from + k * stride);
+        for (int k = 0; k < 4; k++) sum += cubic->weights[k][axis + 1] * load16f(from + k * stride);
     } else {
         for (int k = 0; k < 4; k++) {
             const int row = top + k < 0 ? 0 : top + k < job->height ? top + k : job->height - 1;
@@ -176,33 +230,55 @@ INLINE v4 bicubic(const struct job *job, const float *picture, float x, float y)
                 const int column = left + j < 0 ? 0 : left + j < job->width ? left + j : job->width - 1;
                 memcpy(pixels + 4 * j, picture + row * stride + 4 * column, 16);
             }
-            sum += b[k] * load16f(pixels);
+            sum += cubic->weights[k][axis + 1] * load16f(pixels);
         }
     }
     sum *= along;
-    float parts[16];
-    memcpy(parts, &sum, sizeof parts);
-    return load4(parts) + load4(parts + 4) + load4(parts + 8) + load4(parts + 12);
+    const v8 half = __builtin_shufflevector(sum, sum, 0, 1, 2, 3, 4, 5, 6, 7)
+                  + __builtin_shufflevector(sum, sum, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(half, half, 0, 1, 2, 3)
+         + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+}
+
+/* Both pictures read along a flow and mixed. */
+INLINE v4 mixed_at(const struct job *job, int column, int row, v4 flow, float weight) {
+    /* beyond the border everything is the border: no further than any weight reaches */
+    const float right = job->width + 3, bottom = job->height + 3;
+    v4 place = (v4){column, row, column, row} + flow;
+    place = least(greatest(place, (v4){-4, -4, -4, -4}), (v4){right, bottom, right, bottom});
+    const i4 whole = __builtin_convertvector(place + 8, i4) - 8; /* rounded down: all are above -8 */
+    const struct cubic cubic = cubic_at(place - __builtin_convertvector(whole, v4));
+    const v4 warped0 = bicubic(job, job->picture0, whole[0] - 1, whole[1] - 1, &cubic, 0);
+    const v4 warped1 = bicubic(job, job->picture1, whole[2] - 1, whole[3] - 1, &cubic, 2);
+    return warped1 + weight * (warped0 - warped1);
+}
+
+/* Bilinear, `axis` 0 or 2: at the first or the second pair of places. */
+INLINE v4 bilinear(const struct job *job, const float *picture, struct places places, int axis) {
+    const int left = places.whole[axis], top = places.whole[axis + 1];
+    const float *from = picture + 4L * (top * (long)job->width + left);
+    const long right = left < job->width - 1 ? 4 : 0;
+    const long below = top < job->height - 1 ? 4L * job->width : 0;
+    const v4 a = load4(from), b = load4(from + right);
+    const v4 c = load4(from + below), d = load4(from + below + right);
+    const v4 upper = a + places.rest[axis] * (b - a), lower = c + places.rest[axis] * (d - c);
+    return upper + places.rest[axis + 1] * (lower - upper);
 }
 
 /* Both pictures warped along the previous estimate, as planes: bilinear, the border repeated. */
 KERNEL(warp_pictures) {
-    const long size = (long)job->height * job->width, stride = 4L * job->width;
+    const long size = (long)job->height * job->width;
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
         for (int x = 0; x < job->width; x++) {
-            const long i = (long)y * job->width + x;
-            const v16 state = job->previous ? state_at(job, line, x) : (v16){0};
-            for (int frame = 0; frame < 2; frame++) {
-                const float *picture = frame ? job->picture1 : job->picture0;
-                const struct place place =
-                    place_at(job, x + state[2 * frame], y + state[2 * frame + 1]);
-                const float *top = picture + place.top * stride, *bottom = picture + place.bottom * stride;
-                const v4 a = load4(top + 4 * place.left), b = load4(top + 4 * place.right);
-                const v4 c = load4(bottom + 4 * place.left), d = load4(bottom + 4 * place.right);
-                const v4 upper = a + place.across * (b - a), lower = c + place.across * (d - c);
-                const v4 read = upper + place.down * (lower - upper);
-                for (int k = 0; k < 3; k++) job->planes[(3 * frame + k) * size + i] = read[k];
+            const v4 flow = job->previous ? flow_at(job, line, x) : (v4){0};
+            const struct places places = places_at(job, x, y, flow);
+            const v4 read0 = bilinear(job, job->picture0, places, 0);
+            const v4 read1 = bilinear(job, job->picture1, places, 2);
+            float *to = job->planes + (long)y * job->width + x;
+            for (int k = 0; k < 3; k++) {
+                to[k * size] = read0[k];
+                to[(3 + k) * size] = read1[k];
             }
         }
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 _I, _F, _P = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
 _NUMBERS = (
     "height", "width", "previous_height", "previous_width", "encoder_width", "features", "matched",
-    "radius", "x_channels", "entrance_channels", "merged_channels", "spare",
+    "radius", "entrance_channels", "spare",
 )  # fmt: skip
 _REALS = ("ratio", "time", "low", "high")
 _BUFFERS = (

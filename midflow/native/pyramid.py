@@ -16,11 +16,9 @@ from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
 
 _VIEW = 8  # channels of a warped picture beside its features, of which 3 are used
-_KNOWN = 48  # most channels known beside the features, as in kernels.c
 _STATE = 16  # channels of an estimate: flow 4, logit, carried features
-_FLOW, _LOGIT = 4, 1
+_MOST_FEATURES = 8
 _LANES = 16
-_DETAIL_CHANNELS = 5 * 16
 
 
 def can_run(config: object) -> bool:
@@ -32,7 +30,7 @@ def can_run(config: object) -> bool:
         and config.width % 8 == 0
         and config.matched % 8 == 0
         and config.matched <= 64
-        and config.features <= 10
+        and config.features <= _MOST_FEATURES
         and config.radius <= 4
         and config.detail > 0
     )
@@ -67,12 +65,8 @@ class NativePyramid:
         self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         self._shape: tuple[int, ...] = ()
         self._lock = threading.Lock()
-        width, features = self.config.width, self.config.features
-        self._x_channels = _rounded(2 * width + 20 + features, 16)
-        likeness = (2 * self.config.radius + 1) ** 2
-        self._merged_channels = _rounded(self.config.channels // 2 + likeness, 16)
-        self._convolutions = self._pack(model)
-        assert self._x_channels - 2 * width <= _KNOWN
+        with torch.no_grad():
+            self._convolutions = _pack(model, dtype)
 
     def encode_frame(self, image: Tensor) -> Encoded:
         """As `PyramidNet.encode_frame`: pictures and features, channels last, coarse to fine."""
@@ -198,9 +192,9 @@ class NativePyramid:
         """Runs the block at one level."""
         run("warp_pictures", job, height)
         run("photometric", job, height)
-        x = self._elements("x", 1, height, width, self._x_channels)
+        x = self._elements("x", 1, height, width, 2 * self.config.width + 2 * _STATE)
         views = self._elements("views", 2, height, width, self.config.width + _VIEW)
-        job.update((("x", x), ("views", views), ("x_channels", self._x_channels)))
+        job.update((("x", x), ("views", views)))
         run("level_inputs", job, height, self.dtype)
         merged = self._merged(x, views, height // 2, width // 2)
         for convolution in (self._convolutions.merge, *self._convolutions.trunk):
@@ -220,13 +214,13 @@ class NativePyramid:
         job = Job(height=height, width=width, matched=count, radius=radius, x=matched, unit=unit)
         run("normalize", job, 2 * height, self.dtype)
         found = self._convolutions.entrance(x)
-        merged = self._elements("merged", 1, height, width, self._merged_channels)
+        channels = found.shape[-1] + (2 * radius + 1) ** 2
+        merged = self._elements("merged", 1, height, width, channels)
         job.update(
             (
                 ("x", found),
                 ("merged", merged),
                 ("entrance_channels", found.shape[-1]),
-                ("merged_channels", self._merged_channels),
             )
         )
         run("correlate", job, height, self.dtype)
@@ -239,8 +233,8 @@ class NativePyramid:
         job.picture0, job.picture1 = (enc.features[0].data_ptr() for enc in (enc0, enc1))
         run("warp_pictures", job, height)
         run("photometric", job, height)
-        x = self._elements("detail", 1, height // 2, width // 2, _DETAIL_CHANNELS)
-        job.update((("x", x), ("x_channels", _DETAIL_CHANNELS), ("ratio", job.ratio / 2)))
+        x = self._elements("detail", 1, height // 2, width // 2, 5 * _STATE)
+        job.update((("x", x), ("ratio", job.ratio / 2)))
         run("detail_inputs", job, height // 2, self.dtype)
         for convolution in self._convolutions.detail:
             x = convolution(x)
@@ -271,22 +265,12 @@ class NativePyramid:
             self._buffers[key] = torch.zeros(shape, dtype=dtype)
         return self._buffers[key]
 
-    def _pack(self, model: PyramidNet) -> _Convolutions:
-        with torch.no_grad():
-            return _pack(model, self.dtype, self._x_channels, self._merged_channels)
-
-
-def _rounded(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
 
 def _filled(channels: Channels, count: int) -> Channels:
     return channels + [-1] * (count - len(channels))
 
 
-def _pack(
-    model: PyramidNet, dtype: torch.dtype, x_channels: int, merged_channels: int
-) -> _Convolutions:
+def _pack(model: PyramidNet, dtype: torch.dtype) -> _Convolutions:
     config, encode, block, detail = model.config, model.encode, model.block, model.detail
     assert detail is not None
     width, view = config.width, 3 + config.width
@@ -297,16 +281,11 @@ def _pack(
         Convolution(encode.cnn1[0].weight, encode.cnn1[0].bias, dtype),
         Convolution(encode.cnn2.weight, encode.cnn2.bias, dtype, leaky=False),
     )
-    features = [*range(3, view), *range(view + 3, 2 * view)]
-    pictures = [0, 1, 2, view, view + 1, view + 2]
-    known = list(range(2 * view, block.entrance[0].weight.shape[1]))
-    entrance = _filled(features + pictures + known, x_channels)
     merge = block.merge[0]
-    joined = _filled(list(range(merge.weight.shape[1])), merged_channels)
     return _Convolutions(
         encoder,
         Convolution(
-            arranged(block.entrance[0].weight, entrance, 1), block.entrance[0].bias, dtype, stride=2
+            arranged(block.entrance[0].weight, _entrance_channels(config), 1), block.entrance[0].bias, dtype, stride=2
         ),
         Convolution(
             arranged(block.matcher.weight, _filled(own, width + _VIEW), 1),
@@ -315,7 +294,7 @@ def _pack(
             stride=2,
             leaky=False,
         ),
-        Convolution(arranged(merge.weight, joined, 1), merge.bias, dtype, stride=2),
+        Convolution(merge.weight, merge.bias, dtype, stride=2),
         tuple(residual(layer, dtype) for layer in block.trunk),
         _shuffled(block.lastconv, 6 + config.features, 16, dtype),
         (
@@ -331,13 +310,31 @@ def _pack(
     )
 
 
+def _entrance_channels(config: PyramidConfig) -> Channels:
+    """Features of both views; flow, logit, features, time and step; pictures warped and as are."""
+    view = 3 + config.width
+    time, logit = 2 * view, 2 * view + 1
+    flow = logit + 1 + config.features
+    still, missed = flow + 4, flow + 10
+    estimate = [*range(flow, flow + 4), *range(logit, logit + 1 + config.features)]
+    colors = [range(start, start + 3) for start in (0, view, still, still + 3)]
+    return [
+        *range(3, view),
+        *range(view + 3, 2 * view),
+        *_filled(estimate, _STATE - 3),
+        *(time, missed, missed + 1),
+        *(channel for color in colors for channel in _filled([*color], 4)),
+    ]
+
+
 def _detail_channels(config: PyramidConfig) -> Channels:
     """The last block's input: pixel by pixel of 2 x 2, then flow, logit, features, time."""
-    pixels = [_filled([4 * c + part for c in range(14)], 16) for part in range(4)]
+    order = (0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, 12, 9, 10, 11, 13)  # colours, parts of the step
+    pixels = [4 * plane + part if plane >= 0 else -1 for part in range(4) for plane in order]
     time, logit = 56, 57
     flow = logit + 1 + config.features
-    state = [*range(flow, flow + 4), *range(logit, logit + 1 + config.features)]
-    return [*sum(pixels, []), *_filled(state, _STATE - 1), time]
+    estimate = [*range(flow, flow + 4), *range(logit, logit + 1 + config.features)]
+    return [*pixels, *_filled(estimate, _STATE - 1), time]
 
 
 def _shuffled(
