@@ -105,15 +105,19 @@ INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct pl
    pictures, warped and as they are. */
 KERNEL(NAME(level_inputs)) {
     const long size = (long)job->height * job->width;
-    const int wide = job->encoder_width, each = wide + 8;
+    const int wide = job->encoder_width, each = wide + 8, width = job->width;
+    struct rows rows = rows_from(job, first);
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
+        photometric_row(job, &rows, y);
+        const float *warped = warped_row(&rows, y);
         for (int column = 0; column < job->width; column++) {
             const long i = (long)y * job->width + column;
             v16 state = job->previous ? state_at(job, line, column) : (v16){0};
             const v4 flow = {state[0], state[1], state[2], state[3]};
             const struct places places = places_at(job, column, y, flow);
-            const v4 color0 = color_at(job->planes, size, i), color1 = color_at(job->planes + 3 * size, size, i);
+            const v4 color0 = color_at(warped, width, column);
+            const v4 color1 = color_at(warped + 3 * width, width, column);
             ELEMENT *view0 = (ELEMENT *)job->views + i * each, *view1 = view0 + size * each;
             NAME(view)(job, job->features0, places, 0, color0, view0);
             NAME(view)(job, job->features1, places, 2, color1, view1);
@@ -128,6 +132,7 @@ KERNEL(NAME(level_inputs)) {
             NAME(store8)(to + 2 * wide + 24, joined(load4(job->picture0 + 4 * i), load4(job->picture1 + 4 * i)));
         }
     }
+    free(rows.warped);
 }
 
 /* Matched planes of both views, less their mean and of length 1, into planes with a rim of zeros. */
@@ -227,28 +232,34 @@ KERNEL(NAME(update)) {
 }
 
 /* What the last block reads of every 2 x 2 pixels: for each of them warped pictures, pictures and
-   the photometric step; then the estimate at that size, and the time. */
+   the photometric step; then the estimate at that size, and the time. Rows are those of the frame,
+   in pairs. */
 KERNEL(NAME(detail_inputs)) {
-    const int width = job->width; /* of the frame; rows are those of the half size */
+    const int width = job->width;
     const long size = (long)job->height * width;
+    struct job half = *job;
+    half.ratio = job->ratio / 2;
+    struct rows rows = rows_from(job, first);
     for (int y = first; y < last; y++) {
-        struct line line = line_at(job, y);
-        for (int x = 0; x < width / 2; x++) {
-            ELEMENT *to = (ELEMENT *)job->x + ((long)y * (width / 2) + x) * 80;
-            for (int part = 0; part < 4; part++) {
-                const long i = (2L * y + part / 2) * width + 2 * x + part % 2;
-                v4 still0 = load4(job->picture0 + 4 * i), still1 = load4(job->picture1 + 4 * i);
-                still0[3] = job->missed[i];
-                still1[3] = job->missed[size + i];
-                const v4 color0 = color_at(job->planes, size, i), color1 = color_at(job->planes + 3 * size, size, i);
-                NAME(store8)(to + 16 * part, joined(color0, color1));
-                NAME(store8)(to + 16 * part + 8, joined(still0, still1));
+        struct line line = line_at(&half, y / 2);
+        photometric_row(job, &rows, y);
+        const float *warped = warped_row(&rows, y);
+        ELEMENT *to = (ELEMENT *)job->x + (long)(y / 2) * (width / 2) * 80 + 32 * (y % 2);
+        for (int x = 0; x < width; x++, to += x % 2 ? 16 : 64) {
+            const long i = (long)y * width + x;
+            v4 still0 = load4(job->picture0 + 4 * i), still1 = load4(job->picture1 + 4 * i);
+            still0[3] = job->missed[i];
+            still1[3] = job->missed[size + i];
+            NAME(store8)(to, joined(color_at(warped, width, x), color_at(warped + 3 * width, width, x)));
+            NAME(store8)(to + 8, joined(still0, still1));
+            if (y % 2 && x % 2) {
+                v16 state = state_at(&half, line, x / 2);
+                state[15] = job->time;
+                NAME(store16)(to + 16, state);
             }
-            v16 state = state_at(job, line, x);
-            state[15] = job->time;
-            NAME(store16)(to + 64, state);
         }
     }
+    free(rows.warped);
 }
 
 /* Corrects the estimate at full size, and reads and mixes both frames along it. */

@@ -18,6 +18,8 @@
 #define DAMPING 5e-4f    /* as in nets/photometric.py, like the next two */
 #define LONGEST 1.0f
 #define REACH 4          /* twice the radius of the window */
+#define KEPT 9           /* rows that one row of it needs, and of warped pictures: */
+#define WARPED_ROWS 12
 #define CUBIC -0.75f     /* Keys' parameter, torch's choice */
 
 typedef float v4 __attribute__((vector_size(16)));
@@ -38,7 +40,7 @@ typedef uint16_t h16 __attribute__((vector_size(32)));
 #define KERNEL(name) CLONES void name(const struct job *job, int first, int last)
 
 /* Everything a kernel may need of one level; midflow/native/library.py fills the same. Pictures are
-   (height, width, 4), planes (n, height, width), estimates (height, width, 16): flow, logit, carried
+   (height, width, 4), estimates (height, width, 16): flow, logit, carried
    features. Elements are what convolutions read, channels last. */
 struct job {
     int32_t height, width, previous_height, previous_width;
@@ -50,7 +52,7 @@ struct job {
     float *picture0, *picture1;
     const void *features0, *features1;
     const float *previous;
-    float *planes, *missed, *unit;
+    float *missed, *unit;
     void *x, *views, *merged, *out;
     float *state, *frame, *flow, *weight;
 };
@@ -80,9 +82,9 @@ INLINE float sum8(v8 x) {
     return half[0] + half[1] + (half[2] + half[3]);
 }
 
-/* Three planes at a pixel. */
-INLINE v4 color_at(const float *planes, long size, long i) {
-    return (v4){planes[i], planes[size + i], planes[2 * size + i]};
+/* Three lines at a pixel. */
+INLINE v4 color_at(const float *lines, int width, int x) {
+    return (v4){lines[x], lines[width + x], lines[2 * width + x]};
 }
 
 INLINE v4 least(v4 a, v4 b) {
@@ -265,28 +267,25 @@ INLINE v4 bilinear(const struct job *job, const float *picture, struct places pl
     return upper + places.rest[axis + 1] * (lower - upper);
 }
 
-/* Both pictures warped along the previous estimate, as planes: bilinear, the border repeated. */
-KERNEL(warp_pictures) {
-    const long size = (long)job->height * job->width;
-    for (int y = first; y < last; y++) {
-        struct line line = line_at(job, y);
-        for (int x = 0; x < job->width; x++) {
-            const v4 flow = job->previous ? flow_at(job, line, x) : (v4){0};
-            const struct places places = places_at(job, x, y, flow);
-            const v4 read0 = bilinear(job, job->picture0, places, 0);
-            const v4 read1 = bilinear(job, job->picture1, places, 2);
-            float *to = job->planes + (long)y * job->width + x;
-            for (int k = 0; k < 3; k++) {
-                to[k * size] = read0[k];
-                to[(3 + k) * size] = read1[k];
-            }
+/* One row of both pictures warped along the previous estimate, as six lines of `width`. */
+INLINE void warp_row(const struct job *job, int y, float *to) {
+    const int width = job->width;
+    const struct line line = line_at(job, y);
+    for (int x = 0; x < width; x++, to++) {
+        const v4 flow = job->previous ? flow_at(job, line, x) : (v4){0};
+        const struct places places = places_at(job, x, y, flow);
+        const v4 read0 = bilinear(job, job->picture0, places, 0);
+        const v4 read1 = bilinear(job, job->picture1, places, 2);
+        for (int k = 0; k < 3; k++) {
+            to[k * width] = read0[k];
+            to[(3 + k) * width] = read1[k];
         }
     }
 }
 
 /* Weights of the places i - 4 ... i + 4 in the mean over 5 places taken twice, of `count` there are. */
-INLINE void window(int i, int count, float weights[2 * REACH + 1]) {
-    memset(weights, 0, (2 * REACH + 1) * sizeof *weights);
+INLINE void window(int i, int count, float weights[KEPT]) {
+    memset(weights, 0, KEPT * sizeof *weights);
     const int radius = REACH / 2;
     for (int j = i - radius < 0 ? 0 : i - radius; j <= i + radius && j < count; j++) {
         const int low = j - radius < 0 ? 0 : j - radius;
@@ -298,24 +297,52 @@ INLINE void window(int i, int count, float weights[2 * REACH + 1]) {
     }
 }
 
-/* Products of slopes and differences along one row, five planes of `width`, smoothed along it. */
-INLINE void products(const struct job *job, int y, float *raw, float *smooth) {
+/* What is kept of the rows around the one at work: warped pictures, and smoothed products. */
+struct rows {
+    int width, next; /* the first row whose products are not known */
+    int next_warped;
+    float *warped;   /* WARPED_ROWS of six lines */
+    float *smooth;   /* KEPT of five lines, like the next two */
+    float *raw, *sums, *mean;
+};
+
+INLINE struct rows rows_from(const struct job *job, int first) {
+    const long width = job->width;
+    const long count = (6 * WARPED_ROWS + 5 * (KEPT + 2) + 1) * width + 2;
+    float *memory = malloc(count * sizeof *memory);
+    if (!memory) abort();
+    struct rows rows = {.width = width, .warped = memory};
+    rows.smooth = rows.warped + 6 * WARPED_ROWS * width;
+    rows.raw = rows.smooth + 5 * KEPT * width;
+    rows.sums = rows.raw + 5 * width;
+    rows.mean = rows.sums + 5 * width;
+    rows.next = first - REACH < 0 ? 0 : first - REACH;
+    rows.next_warped = rows.next > 0 ? rows.next - 1 : 0;
+    return rows;
+}
+
+INLINE float *warped_row(const struct rows *rows, int y) {
+    return rows->warped + 6L * (y % WARPED_ROWS) * rows->width;
+}
+
+/* Products of slopes and differences along one row, five lines, smoothed along it. */
+INLINE void products(const struct job *job, const struct rows *rows, int y) {
     const int width = job->width;
-    const long size = (long)job->height * width;
-    const int up = y > 0 ? y - 1 : 0, down = y < job->height - 1 ? y + 1 : y;
+    const float *up = warped_row(rows, y > 0 ? y - 1 : 0), *here = warped_row(rows, y);
+    const float *down = warped_row(rows, y < job->height - 1 ? y + 1 : y);
+    float *raw = rows->raw, *to_smooth = rows->smooth + 5L * (y % KEPT) * width;
     const float t = job->time;
-    memset(raw, 0, 5 * width * sizeof *raw);
-    float *restrict xx = raw, *restrict xy = raw + width, *restrict yy = raw + 2 * width;
-    float *restrict xd = raw + 3 * width, *restrict yd = raw + 4 * width;
-    float *restrict mean = raw + 5 * width + 1; /* and one more on either side */
+    float *restrict mean = rows->mean + 1; /* and one more on either side */
     for (int color = 0; color < 3; color++) {
-        const float *before = job->planes + color * size, *after = before + 3 * size;
-        const float *b = before + (long)y * width, *a = after + (long)y * width;
-        const float *bu = before + (long)up * width, *au = after + (long)up * width;
-        const float *bd = before + (long)down * width, *ad = after + (long)down * width;
+        const float *b = here + color * width, *a = b + 3 * width;
+        const float *bu = up + color * width, *au = bu + 3 * width;
+        const float *bd = down + color * width, *ad = bd + 3 * width;
+        float *restrict xx = raw, *restrict xy = raw + width, *restrict yy = raw + 2 * width;
+        float *restrict xd = raw + 3 * width, *restrict yd = raw + 4 * width;
         for (int x = 0; x < width; x++) mean[x] = a[x] + t * (b[x] - a[x]);
         mean[-1] = mean[0];
         mean[width] = mean[width - 1];
+        if (!color) memset(raw, 0, 5 * width * sizeof *raw);
         for (int x = 0; x < width; x++) {
             const float along = 0.5f * (mean[x + 1] - mean[x - 1]);
             const float across =
@@ -330,57 +357,56 @@ INLINE void products(const struct job *job, int y, float *raw, float *smooth) {
     }
     for (int k = 0; k < 5; k++) {
         const float *restrict from = raw + k * width;
-        float *restrict to = smooth + k * width;
+        float *restrict to = to_smooth + k * width;
         for (int x = REACH; x < width - REACH; x++)
             to[x] = (from[x - 4] + from[x + 4] + 2 * (from[x - 3] + from[x + 3])
-                     + 3 * (from[x - 2] + from[x + 2]) + 4 * (from[x - 1] + from[x + 1]) + 5 * from[x]) / 25;
+                     + 3 * (from[x - 2] + from[x + 2]) + 4 * (from[x - 1] + from[x + 1]) + 5 * from[x])
+                  * (1 / 25.0f);
     }
     for (int x = 0; x < width; x++) {
         if (x == REACH && width - REACH > x) x = width - REACH;
-        float weights[2 * REACH + 1];
+        float weights[KEPT];
         window(x, width, weights);
         for (int k = 0; k < 5; k++) {
             float sum = 0;
             for (int j = -REACH; j <= REACH; j++)
                 if (x + j >= 0 && x + j < width) sum += weights[j + REACH] * raw[k * width + x + j];
-            smooth[k * width + x] = sum;
+            to_smooth[k * width + x] = sum;
         }
     }
 }
 
-/* One Gauss-Newton step of brightness constancy: see nets/photometric.py. */
-KERNEL(photometric) {
-    const int width = job->width, height = job->height, kept = 2 * REACH + 1;
-    const long size = (long)height * width, row_size = 5L * width;
-    float *rows = malloc(((kept + 2) * row_size + width + 2) * sizeof *rows);
-    float *sums = rows + kept * row_size, *raw = sums + row_size;
-    if (!rows) abort();
-    int known = first - REACH < 0 ? 0 : first - REACH; /* the first row that is not in `rows` */
-    for (int y = first; y < last; y++) {
-        for (; known <= y + REACH && known < height; known++)
-            products(job, known, raw, rows + known % kept * row_size);
-        float weights[2 * REACH + 1];
-        window(y, height, weights);
-        memset(sums, 0, row_size * sizeof *sums);
-        for (int k = -REACH; k <= REACH; k++) {
-            if (y + k < 0 || y + k >= height) continue;
-            const float *restrict from = rows + (y + k) % kept * row_size, weight = weights[k + REACH];
-            for (long x = 0; x < row_size; x++) sums[x] += weight * from[x];
-        }
-        const float *xd = sums + 3 * width, *yd = sums + 4 * width;
-        float *restrict step_x = job->missed + (long)y * width, *restrict step_y = step_x + size;
-        for (int x = 0; x < width; x++) {
-            const float xx = sums[x] + DAMPING, xy = sums[width + x], yy = sums[2 * width + x] + DAMPING;
-            const float scale = 1 / (xx * yy - xy * xy);
-            const float along = (yy * xd[x] - xy * yd[x]) * scale;
-            const float across = (xx * yd[x] - xy * xd[x]) * scale;
-            const float length = sqrtf(along * along + across * across);
-            const float shorter = LONGEST / (length > LONGEST ? length : LONGEST);
-            step_x[x] = along * shorter;
-            step_y[x] = across * shorter;
-        }
+/* One row of the photometric step (see nets/photometric.py), into job->missed; what it needs of the
+   rows around it is made as it goes. */
+INLINE void photometric_row(const struct job *job, struct rows *rows, int y) {
+    const int width = job->width, height = job->height;
+    for (; rows->next <= y + REACH && rows->next < height; rows->next++) {
+        for (; rows->next_warped <= rows->next + 1 && rows->next_warped < height; rows->next_warped++)
+            warp_row(job, rows->next_warped, warped_row(rows, rows->next_warped));
+        products(job, rows, rows->next);
     }
-    free(rows);
+    float weights[KEPT], *restrict sums = rows->sums;
+    window(y, height, weights);
+    memset(sums, 0, 5L * width * sizeof *sums);
+    for (int k = -REACH; k <= REACH; k++) {
+        if (y + k < 0 || y + k >= height) continue;
+        const float *restrict from = rows->smooth + 5L * ((y + k) % KEPT) * width;
+        const float weight = weights[k + REACH];
+        for (long x = 0; x < 5L * width; x++) sums[x] += weight * from[x];
+    }
+    const float *restrict xd = sums + 3 * width, *restrict yd = sums + 4 * width;
+    float *restrict step_x = job->missed + (long)y * width;
+    float *restrict step_y = step_x + (long)height * width;
+    for (int x = 0; x < width; x++) {
+        const float xx = sums[x] + DAMPING, xy = sums[width + x], yy = sums[2 * width + x] + DAMPING;
+        const float scale = 1 / (xx * yy - xy * xy);
+        const float along = (yy * xd[x] - xy * yd[x]) * scale;
+        const float across = (xx * yd[x] - xy * xd[x]) * scale;
+        const float length = sqrtf(along * along + across * across);
+        const float shorter = LONGEST / (length > LONGEST ? length : LONGEST);
+        step_x[x] = along * shorter;
+        step_y[x] = across * shorter;
+    }
 }
 
 #define ELEMENT_IS_BFLOAT16 0
@@ -391,9 +417,8 @@ KERNEL(photometric) {
 
 typedef void kernel(const struct job *, int, int);
 
-/* In the order of library.py's list; those that touch elements once for each type. */
+/* In the order of library.py's list, once for each type. */
 static kernel *const KERNELS[] = {
-    warp_pictures, photometric,
     interleave_float32, halve_float32, level_inputs_float32, normalize_float32,
     correlate_float32, update_float32, detail_inputs_float32, paint_float32,
     interleave_bfloat16, halve_bfloat16, level_inputs_bfloat16, normalize_bfloat16,
@@ -424,7 +449,7 @@ void midflow_run(int number, const struct job *job, int rows, int threads) {
     if (!gomp) gomp = (parallel *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
     struct work work = {KERNELS[number], job, rows, rows, 0};
     if (gomp && threads > 1 && (long)rows * job->width > 4096) {
-        work.each = rows / (4 * threads) + 1;
+        work.each = (rows / (2 * threads) + 2) / 2 * 2; /* even: some take rows in pairs */
         gomp(share, &work, threads, 0);
     } else {
         share(&work);

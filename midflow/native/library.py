@@ -19,11 +19,10 @@ _NUMBERS = (
 )  # fmt: skip
 _REALS = ("ratio", "time", "low", "high")
 _BUFFERS = (
-    "source", "picture0", "picture1", "features0", "features1", "previous", "planes", "missed",
+    "source", "picture0", "picture1", "features0", "features1", "previous", "missed",
     "unit", "x", "views", "merged", "out", "state", "frame", "flow", "weight",
 )  # fmt: skip
-_PLAIN = ("warp_pictures", "photometric")
-_TYPED = (
+_KERNELS = (
     "interleave", "halve", "level_inputs", "normalize", "correlate", "update", "detail_inputs",
     "paint",
 )  # fmt: skip
@@ -69,23 +68,16 @@ def load_library() -> ctypes.CDLL | None:
     return library if fits else None
 
 
-@cache
-def _numbers() -> dict[tuple[str, torch.dtype | None], int]:
-    keys: list[tuple[str, torch.dtype | None]] = [(name, None) for name in _PLAIN]
-    keys += [(name, dtype) for dtype in _TYPES for name in _TYPED]
-    return {key: number for number, key in enumerate(keys)}
-
-
-def run(kernel: str, job: Job, rows: int, dtype: torch.dtype | None = None) -> None:
+def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:
     """Runs a kernel on rows [0, rows) of a job, in as many threads as torch uses.
 
     Args:
-        kernel: its name in kernels.c or elements.h.
+        kernel: its name in elements.h.
         job: everything it reads and writes.
         rows: how many there are.
-        dtype: of the elements, where it reads or writes any.
+        dtype: of the elements it reads and writes, float32 or bfloat16.
     """
     library = load_library()
     assert library is not None
-    number = _numbers()[kernel, dtype]
+    number = _TYPES.index(dtype) * len(_KERNELS) + _KERNELS.index(kernel)
     library.midflow_run(number, ctypes.byref(job), rows, torch.get_num_threads())

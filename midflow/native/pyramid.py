@@ -169,7 +169,6 @@ class NativePyramid:
 
     def _job(self, height: int, width: int, time: float, previous: Tensor | None) -> Job:
         """What every kernel of one size needs; the estimate before is of any other size."""
-        planes = self._buffer("planes", 6, height, width)
         missed = self._buffer("missed", 2, height, width)
         job = Job(
             height=height,
@@ -179,7 +178,6 @@ class NativePyramid:
             matched=self.config.matched,
             radius=self.config.radius,
             time=time,
-            planes=planes,
             missed=missed,
         )
         if previous is not None:
@@ -190,8 +188,6 @@ class NativePyramid:
 
     def _level(self, job: Job, height: int, width: int) -> Tensor:
         """Runs the block at one level."""
-        run("warp_pictures", job, height)
-        run("photometric", job, height)
         x = self._elements("x", 1, height, width, 2 * self.config.width + 2 * _STATE)
         views = self._elements("views", 2, height, width, self.config.width + _VIEW)
         job.update((("x", x), ("views", views)))
@@ -231,11 +227,9 @@ class NativePyramid:
         _, _, height, width = enc0.image.shape
         job = self._job(height, width, time, state)
         job.picture0, job.picture1 = (enc.features[0].data_ptr() for enc in (enc0, enc1))
-        run("warp_pictures", job, height)
-        run("photometric", job, height)
         x = self._elements("detail", 1, height // 2, width // 2, 5 * _STATE)
-        job.update((("x", x), ("ratio", job.ratio / 2)))
-        run("detail_inputs", job, height // 2, self.dtype)
+        job.update((("x", x),))
+        run("detail_inputs", job, height, self.dtype)
         for convolution in self._convolutions.detail:
             x = convolution(x)
         frame = torch.empty(1, 3, height, width)
@@ -243,7 +237,6 @@ class NativePyramid:
         ends = [torch.aminmax(enc.image) for enc in (enc0, enc1)]
         job.update(
             (
-                ("ratio", 2 * job.ratio),
                 ("low", min(0.0, *(float(low) for low, _ in ends))),
                 ("high", max(1.0, *(float(high) for _, high in ends))),
                 ("out", x),
