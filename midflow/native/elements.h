@@ -9,6 +9,15 @@
 #define NAME(f) f##_float32
 #endif
 
+/* A kernel with a copy of its job: no store can be taken for one into that. */
+#define KERNEL(f)                                                                          \
+    INLINE void NAME(f##_rows)(const struct job *job, int first, int last);                \
+    CLONES void NAME(f)(const struct job *job, int first, int last) {                      \
+        const struct job own = *job;                                                       \
+        NAME(f##_rows)(&own, first, last);                                                 \
+    }                                                                                      \
+    INLINE void NAME(f##_rows)(const struct job *job, int first, int last)
+
 INLINE v8 NAME(load8)(const ELEMENT *from) {
 #if ELEMENT_IS_BFLOAT16
     h8 bits;
@@ -55,7 +64,7 @@ INLINE void NAME(store16)(ELEMENT *to, v16 value) {
 }
 
 /* Planar (3, H, W) to pixels: four floats, and what the encoder reads. */
-KERNEL(NAME(interleave)) {
+KERNEL(interleave) {
     const long plane = (long)job->height * job->width;
     for (long i = (long)first * job->width; i < (long)last * job->width; i++) {
         v8 pixel = {job->source[i], job->source[plane + i], job->source[2 * plane + i]};
@@ -67,7 +76,7 @@ KERNEL(NAME(interleave)) {
 }
 
 /* A picture of twice the size to pixels of means. */
-KERNEL(NAME(halve)) {
+KERNEL(halve) {
     const long row = 8L * job->width;
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x++) {
@@ -103,7 +112,7 @@ INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct pl
 /* What the block of a level reads: both views, for the matcher apart, and for the entrance features 0,
    features 1, the estimate (flow, logit, carried features; last time and photometric step), and both
    pictures, warped and as they are. */
-KERNEL(NAME(level_inputs)) {
+KERNEL(level_inputs) {
     const long size = (long)job->height * job->width;
     const int wide = job->encoder_width, each = wide + 8, width = job->width;
     struct rows rows = rows_from(job, first);
@@ -136,7 +145,7 @@ KERNEL(NAME(level_inputs)) {
 }
 
 /* Matched planes of both views, less their mean and of length 1, into planes with a rim of zeros. */
-KERNEL(NAME(normalize)) {
+KERNEL(normalize) {
     const int count = job->matched, radius = job->radius;
     const long stride = job->width + 2 * radius + LANES;
     const long plane = (job->height + 2 * radius) * stride;
@@ -187,7 +196,7 @@ INLINE void NAME(likeness)(const struct job *job, int y, int x, const int radius
 }
 
 /* What merge reads: the entrance's output, then the likeness under every displacement. */
-KERNEL(NAME(correlate)) {
+KERNEL(correlate) {
     const int channels = job->entrance_channels, side = 2 * job->radius + 1, area = side * side;
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x += LANES) {
@@ -214,7 +223,7 @@ KERNEL(NAME(correlate)) {
 }
 
 /* The estimate after a level, from what its block found: flow, logit, features, one v16 a pixel. */
-KERNEL(NAME(update)) {
+KERNEL(update) {
     const long size = (long)job->height * job->width;
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
@@ -234,7 +243,7 @@ KERNEL(NAME(update)) {
 /* What the last block reads of every 2 x 2 pixels: for each of them warped pictures, pictures and
    the photometric step; then the estimate at that size, and the time. Rows are those of the frame,
    in pairs. */
-KERNEL(NAME(detail_inputs)) {
+KERNEL(detail_inputs) {
     const int width = job->width;
     const long size = (long)job->height * width;
     struct job half = *job;
@@ -263,7 +272,7 @@ KERNEL(NAME(detail_inputs)) {
 }
 
 /* Corrects the estimate at full size, and reads and mixes both frames along it. */
-KERNEL(NAME(paint)) {
+KERNEL(paint) {
     const int width = job->width;
     const long size = (long)job->height * width;
     for (int y = first; y < last; y++) {
@@ -293,4 +302,5 @@ KERNEL(NAME(paint)) {
 }
 
 #undef ELEMENT
+#undef KERNEL
 #undef NAME

@@ -37,7 +37,6 @@ typedef uint16_t h16 __attribute__((vector_size(32)));
 #else
 #define CLONES
 #endif
-#define KERNEL(name) CLONES void name(const struct job *job, int first, int last)
 
 /* Everything a kernel may need of one level; midflow/native/library.py fills the same. Pictures are
    (height, width, 4), estimates (height, width, 16): flow, logit, carried
