@@ -114,7 +114,7 @@ INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct pl
    pictures, warped and as they are. */
 KERNEL(level_inputs) {
     const long size = (long)job->height * job->width;
-    const int wide = job->encoder_width, each = wide + 8, width = job->width;
+    const int wide = job->encoder_width, each = wide + 8;
     struct rows rows = rows_from(job, first);
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
@@ -125,8 +125,8 @@ KERNEL(level_inputs) {
             v16 state = job->previous ? state_at(job, line, column) : (v16){0};
             const v4 flow = {state[0], state[1], state[2], state[3]};
             const struct places places = places_at(job, column, y, flow);
-            const v4 color0 = color_at(warped, width, column);
-            const v4 color1 = color_at(warped + 3 * width, width, column);
+            const v4 color0 = color_at(warped, rows.stride, column);
+            const v4 color1 = color_at(warped + 3 * rows.stride, rows.stride, column);
             ELEMENT *view0 = (ELEMENT *)job->views + i * each, *view1 = view0 + size * each;
             NAME(view)(job, job->features0, places, 0, color0, view0);
             NAME(view)(job, job->features1, places, 2, color1, view1);
@@ -259,7 +259,7 @@ KERNEL(detail_inputs) {
             v4 still0 = load4(job->picture0 + 4 * i), still1 = load4(job->picture1 + 4 * i);
             still0[3] = job->missed[i];
             still1[3] = job->missed[size + i];
-            NAME(store8)(to, joined(color_at(warped, width, x), color_at(warped + 3 * width, width, x)));
+            NAME(store8)(to, joined(color_at(warped, rows.stride, x), color_at(warped + 3 * rows.stride, rows.stride, x)));
             NAME(store8)(to + 8, joined(still0, still1));
             if (y % 2 && x % 2) {
                 v16 state = state_at(&half, line, x / 2);

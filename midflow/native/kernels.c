@@ -68,6 +68,8 @@ INLINE v16 load16f(const float *from) {
     return value;
 }
 
+INLINE void store16f(float *to, v16 value) { memcpy(to, &value, sizeof value); }
+
 INLINE v8 load8f(const float *from) {
     v8 value;
     memcpy(&value, from, sizeof value);
@@ -82,8 +84,8 @@ INLINE float sum8(v8 x) {
 }
 
 /* Three lines at a pixel. */
-INLINE v4 color_at(const float *lines, int width, int x) {
-    return (v4){lines[x], lines[width + x], lines[2 * width + x]};
+INLINE v4 color_at(const float *lines, long stride, int x) {
+    return (v4){lines[x], lines[stride + x], lines[2 * stride + x]};
 }
 
 INLINE v4 least(v4 a, v4 b) {
@@ -266,22 +268,6 @@ INLINE v4 bilinear(const struct job *job, const float *picture, struct places pl
     return upper + places.rest[axis + 1] * (lower - upper);
 }
 
-/* One row of both pictures warped along the previous estimate, as six lines of `width`. */
-INLINE void warp_row(const struct job *job, int y, float *to) {
-    const int width = job->width;
-    const struct line line = line_at(job, y);
-    for (int x = 0; x < width; x++, to++) {
-        const v4 flow = job->previous ? flow_at(job, line, x) : (v4){0};
-        const struct places places = places_at(job, x, y, flow);
-        const v4 read0 = bilinear(job, job->picture0, places, 0);
-        const v4 read1 = bilinear(job, job->picture1, places, 2);
-        for (int k = 0; k < 3; k++) {
-            to[k * width] = read0[k];
-            to[(3 + k) * width] = read1[k];
-        }
-    }
-}
-
 /* Weights of the places i - 4 ... i + 4 in the mean over 5 places taken twice, of `count` there are. */
 INLINE void window(int i, int count, float weights[KEPT]) {
     memset(weights, 0, KEPT * sizeof *weights);
@@ -296,81 +282,98 @@ INLINE void window(int i, int count, float weights[KEPT]) {
     }
 }
 
-/* What is kept of the rows around the one at work: warped pictures, and smoothed products. */
+/* What is kept of the rows around the one at work, in lines of `stride` floats: whole vectors, of
+   which those beyond the width hold anything. */
 struct rows {
-    int width, next; /* the first row whose products are not known */
-    int next_warped;
+    long stride;
+    int next;        /* the first row whose products are not known */
+    int next_warped; /* likewise warped pictures */
     float *warped;   /* WARPED_ROWS of six lines */
-    float *smooth;   /* KEPT of five lines, like the next two */
-    float *raw, *sums, *mean;
+    float *smooth;   /* KEPT of five */
+    float *raw, *mean;
 };
 
 INLINE struct rows rows_from(const struct job *job, int first) {
-    const long width = job->width;
-    const long count = (6 * WARPED_ROWS + 5 * (KEPT + 2) + 1) * width + 2;
-    float *memory = malloc(count * sizeof *memory);
+    const long stride = (job->width + LANES - 1) / LANES * LANES + 2 * LANES;
+    const long count = (6 * WARPED_ROWS + 5 * (KEPT + 1) + 1) * stride + LANES;
+    float *memory = calloc(count, sizeof *memory);
     if (!memory) abort();
-    struct rows rows = {.width = width, .warped = memory};
-    rows.smooth = rows.warped + 6 * WARPED_ROWS * width;
-    rows.raw = rows.smooth + 5 * KEPT * width;
-    rows.sums = rows.raw + 5 * width;
-    rows.mean = rows.sums + 5 * width;
+    struct rows rows = {.stride = stride, .warped = memory};
+    rows.smooth = rows.warped + 6 * WARPED_ROWS * stride;
+    rows.raw = rows.smooth + 5 * KEPT * stride + LANES;
+    rows.mean = rows.raw + 5 * stride;
     rows.next = first - REACH < 0 ? 0 : first - REACH;
     rows.next_warped = rows.next > 0 ? rows.next - 1 : 0;
     return rows;
 }
 
 INLINE float *warped_row(const struct rows *rows, int y) {
-    return rows->warped + 6L * (y % WARPED_ROWS) * rows->width;
+    return rows->warped + 6 * (y % WARPED_ROWS) * rows->stride;
+}
+
+INLINE float *smooth_row(const struct rows *rows, int y) {
+    return rows->smooth + 5 * (y % KEPT) * rows->stride;
+}
+
+/* One row of both pictures warped along the previous estimate, as six lines. */
+INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
+    const long stride = rows->stride;
+    const struct line line = line_at(job, y);
+    float *to = warped_row(rows, y);
+    for (int x = 0; x < job->width; x++, to++) {
+        const v4 flow = job->previous ? flow_at(job, line, x) : (v4){0};
+        const struct places places = places_at(job, x, y, flow);
+        const v4 read0 = bilinear(job, job->picture0, places, 0);
+        const v4 read1 = bilinear(job, job->picture1, places, 2);
+        for (int k = 0; k < 3; k++) {
+            to[k * stride] = read0[k];
+            to[(3 + k) * stride] = read1[k];
+        }
+    }
 }
 
 /* Products of slopes and differences along one row, five lines, smoothed along it. */
 INLINE void products(const struct job *job, const struct rows *rows, int y) {
     const int width = job->width;
+    const long stride = rows->stride;
     const float *up = warped_row(rows, y > 0 ? y - 1 : 0), *here = warped_row(rows, y);
     const float *down = warped_row(rows, y < job->height - 1 ? y + 1 : y);
-    float *raw = rows->raw, *to_smooth = rows->smooth + 5L * (y % KEPT) * width;
     const float t = job->time;
-    float *restrict mean = rows->mean + 1; /* and one more on either side */
-    for (int color = 0; color < 3; color++) {
-        const float *b = here + color * width, *a = b + 3 * width;
-        const float *bu = up + color * width, *au = bu + 3 * width;
-        const float *bd = down + color * width, *ad = bd + 3 * width;
-        float *restrict xx = raw, *restrict xy = raw + width, *restrict yy = raw + 2 * width;
-        float *restrict xd = raw + 3 * width, *restrict yd = raw + 4 * width;
-        for (int x = 0; x < width; x++) mean[x] = a[x] + t * (b[x] - a[x]);
+    float *raw = rows->raw, *smooth = smooth_row(rows, y), *mean = rows->mean;
+    for (int color = 0; color < 3; color++, up += stride, here += stride, down += stride) {
+        for (int x = 0; x < width; x += LANES) {
+            const v16 after = load16f(here + 3 * stride + x);
+            store16f(mean + x, after + t * (load16f(here + x) - after));
+        }
         mean[-1] = mean[0];
         mean[width] = mean[width - 1];
-        if (!color) memset(raw, 0, 5 * width * sizeof *raw);
-        for (int x = 0; x < width; x++) {
-            const float along = 0.5f * (mean[x + 1] - mean[x - 1]);
-            const float across =
-                0.5f * (ad[x] + t * (bd[x] - ad[x]) - (au[x] + t * (bu[x] - au[x])));
-            const float difference = b[x] - a[x];
-            xx[x] += along * along;
-            xy[x] += along * across;
-            yy[x] += across * across;
-            xd[x] += along * difference;
-            yd[x] += across * difference;
+        for (int x = 0; x < width; x += LANES) {
+            const v16 above = load16f(up + 3 * stride + x), below = load16f(down + 3 * stride + x);
+            const v16 along = 0.5f * (load16f(mean + x + 1) - load16f(mean + x - 1));
+            const v16 across = 0.5f * (below + t * (load16f(down + x) - below)
+                                       - (above + t * (load16f(up + x) - above)));
+            const v16 difference = load16f(here + x) - load16f(here + 3 * stride + x);
+            const v16 found[5] = {along * along, along * across, across * across,
+                                  along * difference, across * difference};
+            for (int k = 0; k < 5; k++)
+                store16f(raw + k * stride + x,
+                         color ? load16f(raw + k * stride + x) + found[k] : found[k]);
         }
     }
-    for (int k = 0; k < 5; k++) {
-        const float *restrict from = raw + k * width;
-        float *restrict to = to_smooth + k * width;
-        for (int x = REACH; x < width - REACH; x++)
-            to[x] = (from[x - 4] + from[x + 4] + 2 * (from[x - 3] + from[x + 3])
-                     + 3 * (from[x - 2] + from[x + 2]) + 4 * (from[x - 1] + from[x + 1]) + 5 * from[x])
-                  * (1 / 25.0f);
-    }
-    for (int x = 0; x < width; x++) {
-        if (x == REACH && width - REACH > x) x = width - REACH;
-        float weights[KEPT];
-        window(x, width, weights);
-        for (int k = 0; k < 5; k++) {
-            float sum = 0;
+    for (int k = 0; k < 5; k++, raw += stride, smooth += stride) {
+        for (int x = 0; x < width; x += LANES) {
+            v16 sum = 5 * load16f(raw + x);
+            for (int j = 1; j <= REACH; j++)
+                sum += (float)(5 - j) * (load16f(raw + x - j) + load16f(raw + x + j));
+            store16f(smooth + x, sum * (1 / 25.0f));
+        }
+        for (int x = 0; x < width; x++) { /* near the ends, less is averaged over */
+            if (x == REACH && width - REACH > x) x = width - REACH;
+            float weights[KEPT], sum = 0;
+            window(x, width, weights);
             for (int j = -REACH; j <= REACH; j++)
-                if (x + j >= 0 && x + j < width) sum += weights[j + REACH] * raw[k * width + x + j];
-            to_smooth[k * width + x] = sum;
+                if (x + j >= 0 && x + j < width) sum += weights[j + REACH] * raw[x + j];
+            smooth[x] = sum;
         }
     }
 }
@@ -381,30 +384,33 @@ INLINE void photometric_row(const struct job *job, struct rows *rows, int y) {
     const int width = job->width, height = job->height;
     for (; rows->next <= y + REACH && rows->next < height; rows->next++) {
         for (; rows->next_warped <= rows->next + 1 && rows->next_warped < height; rows->next_warped++)
-            warp_row(job, rows->next_warped, warped_row(rows, rows->next_warped));
+            warp_row(job, rows, rows->next_warped);
         products(job, rows, rows->next);
     }
-    float weights[KEPT], *restrict sums = rows->sums;
+    float weights[KEPT];
     window(y, height, weights);
-    memset(sums, 0, 5L * width * sizeof *sums);
-    for (int k = -REACH; k <= REACH; k++) {
-        if (y + k < 0 || y + k >= height) continue;
-        const float *restrict from = rows->smooth + 5L * ((y + k) % KEPT) * width;
-        const float weight = weights[k + REACH];
-        for (long x = 0; x < 5L * width; x++) sums[x] += weight * from[x];
-    }
-    const float *restrict xd = sums + 3 * width, *restrict yd = sums + 4 * width;
-    float *restrict step_x = job->missed + (long)y * width;
-    float *restrict step_y = step_x + (long)height * width;
-    for (int x = 0; x < width; x++) {
-        const float xx = sums[x] + DAMPING, xy = sums[width + x], yy = sums[2 * width + x] + DAMPING;
-        const float scale = 1 / (xx * yy - xy * xy);
-        const float along = (yy * xd[x] - xy * yd[x]) * scale;
-        const float across = (xx * yd[x] - xy * xd[x]) * scale;
-        const float length = sqrtf(along * along + across * across);
-        const float shorter = LONGEST / (length > LONGEST ? length : LONGEST);
-        step_x[x] = along * shorter;
-        step_y[x] = across * shorter;
+    float *step_x = job->missed + (long)y * width, *step_y = step_x + (long)height * width;
+    for (int x = 0; x < width; x += LANES) {
+        v16 sums[5] = {{0}};
+        for (int j = -REACH; j <= REACH; j++) {
+            if (y + j < 0 || y + j >= height) continue;
+            const float *from = smooth_row(rows, y + j) + x;
+            for (int k = 0; k < 5; k++) sums[k] += weights[j + REACH] * load16f(from + k * rows->stride);
+        }
+        const v16 xx = sums[0] + DAMPING, xy = sums[1], yy = sums[2] + DAMPING;
+        const v16 scale = 1 / (xx * yy - xy * xy);
+        float along[LANES], across[LANES];
+        store16f(along, (yy * sums[3] - xy * sums[4]) * scale);
+        store16f(across, (xx * sums[4] - xy * sums[3]) * scale);
+        for (int lane = 0; lane < LANES; lane++) {
+            const float length = sqrtf(along[lane] * along[lane] + across[lane] * across[lane]);
+            const float shorter = LONGEST / (length > LONGEST ? length : LONGEST);
+            along[lane] *= shorter;
+            across[lane] *= shorter;
+        }
+        const int count = width - x < LANES ? width - x : LANES;
+        memcpy(step_x + x, along, count * sizeof *along);
+        memcpy(step_y + x, across, count * sizeof *across);
     }
 }
 
