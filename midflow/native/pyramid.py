@@ -1,7 +1,7 @@
 """NativePyramid: what a PyramidNet computes, without gradients, several times faster on a CPU."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,17 +91,17 @@ class NativePyramid:
             self._paint(enc0.sample(i), enc1.sample(i), float(time))
             for i, time in enumerate(t.flatten().tolist())
         ]
-        return Prediction(*(torch.cat(parts) for parts in zip(*predictions, strict=True)))
+        return Prediction(*(_batch(parts) for parts in zip(*predictions, strict=True)))
 
     def _encode_at(self, frame: Tensor | Encoded, flow_scale: float) -> Encoded:
         image = frame.image if isinstance(frame, Encoded) else frame
         with self._lock:
             samples = [self._encode(image[i : i + 1], flow_scale) for i in range(len(image))]
-        features = tuple(torch.cat(parts) for parts in zip(*samples, strict=True))
+        features = tuple(_batch(parts) for parts in zip(*samples, strict=True))
         return Encoded(image, features)
 
     def _encode(self, image: Tensor, flow_scale: float) -> list[Tensor]:
-        """The picture as pixels, then each level's picture and features, coarse to fine."""
+        """Range (at least [0, 1]) and pixels of the picture, each level's picture and features."""
         full, elements = self._interleaved(image)
         twice, factor = full, self.config.scales[-1] / flow_scale / 2
         if factor < 1:
@@ -116,7 +116,9 @@ class NativePyramid:
                 features = convolution(features)
             twice, elements = self._halved(twice)
             levels = [twice, features, *levels]
-        return [full, *levels]
+        low, high = torch.aminmax(image)
+        ends = torch.stack((low.clamp(max=0), high.clamp(min=1))).float()
+        return [ends.view(1, 1, 1, 2), full, *levels]
 
     def _interleaved(self, image: Tensor) -> tuple[Tensor, Tensor]:
         height, width = image.shape[-2:]
@@ -142,7 +144,7 @@ class NativePyramid:
                 self._buffers.clear()
                 self._shape = shape
             state: Tensor | None = None
-            for state in self._levels(enc0.features[1:], enc1.features[1:], time):
+            for state in self._levels(enc0.features[2:], enc1.features[2:], time):
                 pass
             assert state is not None
             return self._full_size(enc0, enc1, state, time)
@@ -226,7 +228,7 @@ class NativePyramid:
         """Corrects the estimate at the size of the frame, and paints."""
         _, _, height, width = enc0.image.shape
         job = self._job(height, width, time, state)
-        job.picture0, job.picture1 = (enc.features[0].data_ptr() for enc in (enc0, enc1))
+        job.picture0, job.picture1 = (enc.features[1].data_ptr() for enc in (enc0, enc1))
         x = self._elements("detail", 1, height // 2, width // 2, 5 * _STATE)
         job.update((("x", x),))
         run("detail_inputs", job, height, self.dtype)
@@ -234,11 +236,11 @@ class NativePyramid:
             x = convolution(x)
         frame = torch.empty(1, 3, height, width)
         flow, weight = torch.empty(1, 4, height, width), torch.empty(1, 1, height, width)
-        ends = [torch.aminmax(enc.image) for enc in (enc0, enc1)]
+        low0, high0, low1, high1 = (x for enc in (enc0, enc1) for x in enc.features[0].flatten().tolist())
         job.update(
             (
-                ("low", min(0.0, *(float(low) for low, _ in ends))),
-                ("high", max(1.0, *(float(high) for _, high in ends))),
+                ("low", min(low0, low1)),
+                ("high", max(high0, high1)),
                 ("out", x),
                 ("frame", frame),
                 ("flow", flow),
@@ -257,6 +259,10 @@ class NativePyramid:
         if key not in self._buffers:
             self._buffers[key] = torch.zeros(shape, dtype=dtype)
         return self._buffers[key]
+
+
+def _batch(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _filled(channels: Channels, count: int) -> Channels:
