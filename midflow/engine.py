@@ -67,6 +67,7 @@ class Engine:
         self.settings = settings
         self.ensemble = ensemble
         self.tta = tta
+        self._can_omit_flow = getattr(model, "can_omit_flow", False)
         self._shortage = Shortage(model.config, device)
 
     @property
@@ -81,7 +82,7 @@ class Engine:
 
     def frame(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Tensor:
         """Paints (B, 3, H, W) at `times` (B,)."""
-        return self._predict(enc0, enc1, times, lambda prediction: prediction.frame)
+        return self._predict(enc0, enc1, times, lambda prediction: prediction.frame, True)
 
     def predict(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Prediction:
         """The same with the motion behind it."""
@@ -94,14 +95,15 @@ class Engine:
         enc1: EncodedFrame,
         times: Tensor,
         part: Callable[[Prediction], Tensor],
+        only_frame: bool = False,
     ) -> Tensor:
         def work() -> Tensor:
             before, after = self._fitting(enc0), self._fitting(enc1)
             if not self.settings.tile:
-                whole = part(self._look_twice(before, after, times))
+                whole = part(self._look_twice(before, after, times, only_frame))
             else:
                 whole = in_tiles(
-                    lambda crop: part(self._tile(before, after, times, crop)),
+                    lambda crop: part(self._tile(before, after, times, crop, only_frame)),
                     before.padding.padded,
                     tile_size(self.settings.tile, self.pad_multiple),
                 )
@@ -126,30 +128,43 @@ class Engine:
             return encoded, self.model.encode_frame(padded.flip(2, 3)) if self.tta else None
 
     def _tile(
-        self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor, crop: Part
+        self,
+        enc0: EncodedFrame,
+        enc1: EncodedFrame,
+        times: Tensor,
+        crop: Part,
+        only_frame: bool,
     ) -> Prediction:
         before, after = (
             replace(frame, encoded=encoded, turned=turned)
             for frame in (enc0, enc1)
             for encoded, turned in [self._both_ways(crop(frame.encoded.image).contiguous())]
         )
-        return self._look_twice(before, after, times)
+        return self._look_twice(before, after, times, only_frame)
 
-    def _look_twice(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Prediction:
-        prediction = self._run(enc0.encoded, enc1.encoded, times)
+    def _look_twice(
+        self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor, only_frame: bool
+    ) -> Prediction:
+        prediction = self._run(enc0.encoded, enc1.encoded, times, only_frame)
         if enc0.turned is None or enc1.turned is None:
             return prediction
-        turned = self._run(enc0.turned, enc1.turned, times)
+        turned = self._run(enc0.turned, enc1.turned, times, only_frame)
         return Prediction(
             (prediction.frame + turned.frame.flip(2, 3)) / 2,
             (prediction.flow - turned.flow.flip(2, 3)) / 2,
             (prediction.weight + turned.weight.flip(2, 3)) / 2,
         )
 
-    def _run(self, enc0: Encoded, enc1: Encoded, times: Tensor) -> Prediction:
+    def _run(self, enc0: Encoded, enc1: Encoded, times: Tensor, only_frame: bool) -> Prediction:
+        omitted = {"only_frame": True} if only_frame and self._can_omit_flow else {}
         with self._autocast():
             return self.model(  # type: ignore[no-any-return]
-                enc0, enc1, times, flow_scale=self.settings.flow_scale, ensemble=self.ensemble
+                enc0,
+                enc1,
+                times,
+                flow_scale=self.settings.flow_scale,
+                ensemble=self.ensemble,
+                **omitted,
             )
 
     def _autocast(self) -> torch.autocast:

@@ -75,19 +75,26 @@ KERNEL(interleave) {
     }
 }
 
-/* A picture of twice the size to pixels of means. */
+/* The means of 2 x 2 pixels of a picture of the previous size; where they end, the last ones again.
+   Of what the encoder reads, rows and columns go on to whole cells of twice this level's. */
 KERNEL(halve) {
-    const long row = 8L * job->width;
+    const long stride = 4L * job->previous_width, wide = (job->width + 7) / 8 * 8;
     for (int y = first; y < last; y++)
-        for (int x = 0; x < job->width; x++) {
-            const float *from = job->source + 2 * y * row + 8 * x;
-            v4 mean = 0.25f * (load4(from) + load4(from + 4) + load4(from + row) + load4(from + row + 4));
-            const long i = (long)y * job->width + x;
-            memcpy(job->picture0 + 4 * i, &mean, 16);
-            v8 wide = {mean[0], mean[1], mean[2]};
+        for (int x = 0; x < wide; x++) {
+            const int row = y < job->height ? y : job->height - 1;
+            const int column = x < job->width ? x : job->width - 1;
+            const int top = 2 * row < job->previous_height ? 2 * row : job->previous_height - 1;
+            const int left = 2 * column < job->previous_width ? 2 * column : job->previous_width - 1;
+            const float *from = job->source + top * stride + 4 * left;
+            const long right = left < job->previous_width - 1 ? 4 : 0;
+            const long below = top < job->previous_height - 1 ? stride : 0;
+            const v4 mean = 0.25f * (load4(from) + load4(from + right) + load4(from + below)
+                                     + load4(from + below + right));
+            if (y == row && x == column)
+                memcpy(job->picture0 + 4 * ((long)y * job->width + x), &mean, 16);
             ELEMENT packed[8];
-            NAME(store8)(packed, wide);
-            memcpy((ELEMENT *)job->x + 4 * i, packed, 4 * sizeof(ELEMENT));
+            NAME(store8)(packed, joined(mean, (v4){0}));
+            memcpy((ELEMENT *)job->x + 4 * (y * wide + x), packed, 4 * sizeof(ELEMENT));
         }
 }
 

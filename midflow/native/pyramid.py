@@ -13,7 +13,7 @@ from midflow.native.convolution import Channels, Convolution, arranged, residual
 from midflow.native.library import Job, load_library, run
 from midflow.nets.prediction import Encoded, Prediction, one_batch
 from midflow.nets.pyramid import PyramidNet
-from midflow.nets.pyramid_config import PyramidConfig
+from midflow.nets.pyramid_config import CELL, PyramidConfig
 
 _VIEW = 8  # channels of a warped picture beside its features, of which 3 are used
 _STATE = 16  # channels of an estimate: flow 4, logit, carried features
@@ -57,6 +57,8 @@ class NativePyramid:
         dtype: float32, or bfloat16 for the convolutions; flow, sampling and blending are float32.
     """
 
+    can_omit_flow = True
+
     def __init__(self, model: PyramidNet, dtype: torch.dtype) -> None:
         assert can_run(model.config) and dtype in (torch.float32, torch.bfloat16)
         self.config = model.config
@@ -80,15 +82,16 @@ class NativePyramid:
         *,
         flow_scale: float = 1.0,
         ensemble: bool = False,
+        only_frame: bool = False,
     ) -> Prediction:
-        """As `PyramidNet.forward`."""
+        """As `PyramidNet.forward`; with `only_frame` flow and weight are not kept, and empty."""
         if ensemble:
             raise OptionError("this network has no ensemble: its block has no swapped form")
         if flow_scale != 1:
             frame0, frame1 = (self._encode_at(frame, flow_scale) for frame in (frame0, frame1))
         enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         predictions = [
-            self._paint(enc0.sample(i), enc1.sample(i), float(time))
+            self._paint(enc0.sample(i), enc1.sample(i), float(time), only_frame)
             for i, time in enumerate(t.flatten().tolist())
         ]
         return Prediction(*(_batch(parts) for parts in zip(*predictions, strict=True)))
@@ -130,14 +133,20 @@ class NativePyramid:
         return picture, elements
 
     def _halved(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = picture.shape[1] // 2, picture.shape[2] // 2
+        """Half of the picture in whole cells, and what the encoder reads of it for the next level."""
+        _, rows, columns, _ = picture.shape
+        height, width = (_rounded(side, 2 * CELL) // 2 for side in (rows, columns))
         half = torch.empty(1, height, width, 4)
-        elements = torch.empty(1, height, width, 4, dtype=self.dtype)
+        high, wide = (_rounded(side, 2 * CELL) for side in (height, width))
+        elements = torch.empty(1, high, wide, 4, dtype=self.dtype)
         job = Job(height=height, width=width, source=picture, picture0=half, x=elements)
-        run("halve", job, height, self.dtype)
+        job.previous_height, job.previous_width = rows, columns
+        run("halve", job, high, self.dtype)
         return half, elements
 
-    def _paint(self, enc0: Encoded, enc1: Encoded, time: float) -> Prediction:
+    def _paint(
+        self, enc0: Encoded, enc1: Encoded, time: float, only_frame: bool
+    ) -> Prediction:
         with self._lock:
             shape = tuple(enc0.image.shape)
             if shape != self._shape:
@@ -147,7 +156,7 @@ class NativePyramid:
             for state in self._levels(enc0.features[2:], enc1.features[2:], time):
                 pass
             assert state is not None
-            return self._full_size(enc0, enc1, state, time)
+            return self._full_size(enc0, enc1, state, time, only_frame)
 
     def _levels(
         self, features0: tuple[Tensor, ...], features1: tuple[Tensor, ...], time: float
@@ -158,6 +167,7 @@ class NativePyramid:
             picture = features0[i]
             _, height, width, _ = picture.shape
             job = self._job(height, width, time, state)
+            job.ratio = 2
             job.update(
                 (
                     ("picture0", picture),
@@ -224,7 +234,9 @@ class NativePyramid:
         run("correlate", job, height, self.dtype)
         return merged
 
-    def _full_size(self, enc0: Encoded, enc1: Encoded, state: Tensor, time: float) -> Prediction:
+    def _full_size(
+        self, enc0: Encoded, enc1: Encoded, state: Tensor, time: float, only_frame: bool
+    ) -> Prediction:
         """Corrects the estimate at the size of the frame, and paints."""
         _, _, height, width = enc0.image.shape
         job = self._job(height, width, time, state)
@@ -235,7 +247,8 @@ class NativePyramid:
         for convolution in self._convolutions.detail:
             x = convolution(x)
         frame = torch.empty(1, 3, height, width)
-        flow, weight = torch.empty(1, 4, height, width), torch.empty(1, 1, height, width)
+        size = (0, 0) if only_frame else (height, width)
+        flow, weight = torch.empty(1, 4, *size), torch.empty(1, 1, *size)
         low0, high0, low1, high1 = (x for enc in (enc0, enc1) for x in enc.features[0].flatten().tolist())
         job.update(
             (
@@ -243,8 +256,8 @@ class NativePyramid:
                 ("high", max(high0, high1)),
                 ("out", x),
                 ("frame", frame),
-                ("flow", flow),
-                ("weight", weight),
+                ("flow", None if only_frame else flow),
+                ("weight", None if only_frame else weight),
             )
         )
         run("paint", job, height, self.dtype)
@@ -345,3 +358,7 @@ def _shuffled(
     assert layer.bias is not None
     weight, bias = arranged(layer.weight, channels, 1), arranged(layer.bias, channels, 0)
     return Convolution(weight, bias, dtype, leaky=False, transposed=True)
+
+
+def _rounded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

@@ -25,7 +25,7 @@ from midflow.errors import OptionError
 from midflow.nets.photometric import photometric_step
 from midflow.nets.prediction import Encoded, Level, Prediction, one_batch
 from midflow.nets.pyramid_blocks import Block, Detail, Encoder
-from midflow.nets.pyramid_config import PyramidConfig
+from midflow.nets.pyramid_config import CELL, PyramidConfig
 from midflow.nets.warp import resize, warp
 
 
@@ -112,6 +112,7 @@ class PyramidNet(nn.Module):
         levels = []
         twice = _reduce(image, self.config.scales[-1] / flow_scale / 2)
         for _ in self.config.scales:
+            twice = _whole_cells(twice, 2 * CELL)
             picture = F.avg_pool2d(twice, 2)
             levels.append(torch.cat((picture, self.encode(twice).float()), 1))
             twice = picture
@@ -127,7 +128,7 @@ class PyramidNet(nn.Module):
                 flow = view0.new_zeros(batch, 4, height, width)
                 carried = view0.new_zeros(batch, 1 + self.config.features, height, width)
             else:
-                flow, carried = 2 * resize(flow, 2), resize(carried, 2)
+                flow, carried = (resize(x, 2)[..., :height, :width] for x in (2 * flow, carried))
                 view0, view1 = warp(view0, flow[:, :2]), warp(view1, flow[:, 2:])
             missed = photometric_step(view0[:, :3], view1[:, :3], t)
             known = t.expand(batch, 1, height, width), carried, flow, *still, missed
@@ -179,6 +180,14 @@ def blend(img0: Tensor, img1: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
 def _both_ways(motion: Tensor, t: Tensor) -> Tensor:
     """Motion (B, 2, H, W) from frame 0 to frame 1 as flows from time t to both, (B, 4, H, W)."""
     return torch.cat((-t * motion, (1 - t) * motion), 1)
+
+
+def _whole_cells(image: Tensor, cell: int) -> Tensor:
+    """Repeats the last row and column until both sides are multiples of `cell`."""
+    missing = [-side % cell for side in (image.shape[-1], image.shape[-2])]
+    if not any(missing):
+        return image
+    return F.pad(image, (0, missing[0], 0, missing[1]), mode="replicate")
 
 
 def _reduce(image: Tensor, factor: float) -> Tensor:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from midflow.errors import OptionError
 
 
+CELL = 4
+"""Sides of a level are multiples of this: its block works at a quarter of them."""
+
+
 @dataclass(frozen=True)
 class PyramidConfig:
     """Architecture of a PyramidNet.
@@ -50,8 +54,11 @@ class PyramidConfig:
 
     @property
     def pad_multiple(self) -> int:
-        """Frame sides must be multiples of this (at flow_scale 1 or more)."""
-        return 4 * max(self.scales)
+        """Frame sides must be multiples of this (at flow_scale 1 or more).
+
+        That is what the finest level needs; coarser ones repeat their last row and column.
+        """
+        return CELL * min(self.scales)
 
     @property
     def has_timestep(self) -> bool:

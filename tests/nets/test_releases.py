@@ -49,7 +49,7 @@ def test_published_hashes_are_sha256():
 
 def test_the_bundled_model_is_the_default_network():
     assert RELEASES[BUNDLED].config == DEFAULT_CONFIG
-    assert RELEASES[BUNDLED].config.pad_multiple == 64
+    assert RELEASES[BUNDLED].config.pad_multiple == 8
 
 
 @pytest.mark.parametrize(
