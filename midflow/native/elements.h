@@ -283,26 +283,36 @@ KERNEL(paint) {
     const int width = job->width;
     const long size = (long)job->height * width;
     for (int y = first; y < last; y++) {
-        struct line line = line_at(job, y);
-        for (int x = 0; x < width; x++) {
-            const long i = (long)y * width + x;
-            v8 level = level_at(job, line, x);
-            if (job->out) {
-                const long cell = (long)(y / 2) * (width / 2) + x / 2;
-                const v8 found = NAME(load8)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + x % 2) * 8);
-                const v4 step = both_ways(job, i, size, found[5]);
-                level += found + (v8){step[0], step[1], step[2], step[3]};
+        const struct line line = line_at(job, y);
+        for (int x = 0; x < width; x += LANES) {
+            const int count = width - x < LANES ? width - x : LANES;
+            struct block block = {{{0}}};
+            for (int lane = 0; lane < count; lane++) {
+                const int column = x + lane;
+                const long i = (long)y * width + column;
+                const long cell = (long)(y / 2) * (width / 2) + column / 2;
+                const v8 found = NAME(load8)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + column % 2) * 8);
+                const v8 level = level_at(job, line, column) + found
+                               + joined(both_ways(job, i, size, found[5]), (v4){0});
+                memcpy(block.level[lane], &level, sizeof level);
             }
-            const float weight = sigmoid(level[4]);
-            const v4 flow = __builtin_shufflevector(level, level, 0, 1, 2, 3);
-            const v4 ends = {job->low, job->high};
-            v4 mixed = mixed_at(job, x, y, flow, weight);
-            mixed = least(greatest(mixed, __builtin_shufflevector(ends, ends, 0, 0, 0, 0)),
-                          __builtin_shufflevector(ends, ends, 1, 1, 1, 1));
-            for (int k = 0; k < 3; k++) job->frame[k * size + i] = mixed[k];
+            float weights[LANES], colors[LANES][4];
+            v16 logits;
+            for (int lane = 0; lane < LANES; lane++) logits[lane] = block.level[lane][4];
+            store16f(weights, sigmoid(logits));
+            mix(job, &block, x, y, weights, colors);
+            const long start = (long)y * width + x;
+            for (int k = 0; k < 3; k++) {
+                v16 plane;
+                for (int lane = 0; lane < LANES; lane++) plane[lane] = colors[lane][k];
+                plane = v16_least(v16_greatest(plane, (v16){0} + job->low), (v16){0} + job->high);
+                memcpy(job->frame + k * size + start, &plane, count * sizeof(float));
+            }
             if (job->flow) {
-                for (int k = 0; k < 4; k++) job->flow[k * size + i] = level[k];
-                job->weight[i] = weight;
+                for (int k = 0; k < 4; k++)
+                    for (int lane = 0; lane < count; lane++)
+                        job->flow[k * size + start + lane] = block.level[lane][k];
+                memcpy(job->weight + start, weights, count * sizeof(float));
             }
         }
     }

@@ -26,6 +26,7 @@ typedef float v4 __attribute__((vector_size(16)));
 typedef float v8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t i4 __attribute__((vector_size(16)));
+typedef int32_t i16x __attribute__((vector_size(64)));
 typedef uint32_t u8x __attribute__((vector_size(32)));
 typedef uint32_t u16x __attribute__((vector_size(64)));
 typedef uint16_t h8 __attribute__((vector_size(16)));
@@ -88,16 +89,18 @@ INLINE v4 color_at(const float *lines, long stride, int x) {
     return (v4){lines[x], lines[stride + x], lines[2 * stride + x]};
 }
 
-INLINE v4 least(v4 a, v4 b) {
-    const i4 is_less = a < b;
-    return (v4)(((i4)a & is_less) | ((i4)b & ~is_less));
-}
-
-/* The greater; `b` where `a` is no number. */
-INLINE v4 greatest(v4 a, v4 b) {
-    const i4 is_more = a > b;
-    return (v4)(((i4)a & is_more) | ((i4)b & ~is_more));
-}
+#define LIMITS(vector, mask, name)                                                         \
+    /* The lesser and, `b` where `a` is no number, the greater of two. */                  \
+    INLINE vector name##_least(vector a, vector b) {                                       \
+        const mask is_less = a < b;                                                        \
+        return (vector)(((mask)a & is_less) | ((mask)b & ~is_less));                       \
+    }                                                                                      \
+    INLINE vector name##_greatest(vector a, vector b) {                                    \
+        const mask is_more = a > b;                                                        \
+        return (vector)(((mask)a & is_more) | ((mask)b & ~is_more));                       \
+    }
+LIMITS(v4, i4, v4)
+LIMITS(v16, i16x, v16)
 
 INLINE float inside(float place, int length) {
     place = place > 0 ? place : 0;
@@ -113,7 +116,7 @@ struct places {
 INLINE struct places places_at(const struct job *job, int column, int row, v4 flow) {
     const float right = job->width - 1, bottom = job->height - 1;
     v4 place = (v4){column, row, column, row} + flow;
-    place = least(greatest(place, (v4){0}), (v4){right, bottom, right, bottom});
+    place = v4_least(v4_greatest(place, (v4){0}), (v4){right, bottom, right, bottom});
     const i4 whole = __builtin_convertvector(place, i4);
     return (struct places){whole, place - __builtin_convertvector(whole, v4)};
 }
@@ -184,47 +187,64 @@ INLINE v4 both_ways(const struct job *job, long i, long size, float share) {
 }
 
 /* 1 / (1 + exp(-x)), exp by its power of two and a polynomial (Cephes): 2e-7. */
-INLINE float sigmoid(float x) {
-    float z = x > 80 ? -80 : x < -80 ? 80 : -x;
-    const float power = floorf(z * 1.44269504f + 0.5f);
-    z = z - power * 0.693359375f + power * 2.12194440e-4f;
-    float sum = 1.9875691500e-4f;
-    sum = sum * z + 1.3981999507e-3f;
+INLINE v16 sigmoid(v16 x) {
+    const v16 most = (v16){0} + 80;
+    v16 z = -v16_least(v16_greatest(x, -most), most);
+    const i16x power = __builtin_convertvector(z * 1.44269504f + 128.5f, i16x) - 128;
+    const v16 whole = __builtin_convertvector(power, v16);
+    z = z - whole * 0.693359375f + whole * 2.12194440e-4f;
+    v16 sum = z * 1.9875691500e-4f + 1.3981999507e-3f;
     sum = sum * z + 8.3334519073e-3f;
     sum = sum * z + 4.1665795894e-2f;
     sum = sum * z + 1.6666665459e-1f;
     sum = sum * z + 5.0000001201e-1f;
-    const uint32_t bits = (uint32_t)((int32_t)power + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return 1 / (1 + (sum * z * z + z + 1) * scale);
+    return 1 / (1 + (sum * z * z + z + 1) * (v16)((power + 127) << 23));
 }
 
-/* Weights of the four neighbours of places `t` beyond the second (Keys, 1981), for four places. */
-struct cubic {
-    v4 weights[4];
+/* Flow and logit of LANES pixels, and where the flow points to: whole parts and rests. Coordinates
+   are x and y in frame 0, x and y in frame 1. */
+struct block {
+    float level[LANES][8];
+    int32_t whole[4][LANES];
+    float rest[4][LANES];
 };
 
-INLINE v4 cubic_outer(v4 t) { return ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC; }
-
-INLINE v4 cubic_inner(v4 t) { return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1; }
-
-INLINE struct cubic cubic_at(v4 t) {
-    return (struct cubic){{cubic_outer(t + 1), cubic_inner(t), cubic_inner(1 - t), cubic_outer(2 - t)}};
+/* What follows from block->level: places no further than `beyond` outside of the pictures. */
+INLINE void point(const struct job *job, struct block *block, int column, int row, float beyond) {
+    for (int k = 0; k < 4; k++) {
+        v16 place;
+        for (int lane = 0; lane < LANES; lane++)
+            place[lane] = block->level[lane][k] + (k % 2 ? row : column + lane);
+        const float last = (k % 2 ? job->height : job->width) - 1 + beyond;
+        place = v16_least(v16_greatest(place, (v16){0} - beyond), (v16){0} + last);
+        const i16x whole = __builtin_convertvector(place + 8, i16x) - 8; /* down: all are above -8 */
+        memcpy(block->whole[k], &whole, sizeof whole);
+        store16f(block->rest[k], place - __builtin_convertvector(whole, v16));
+    }
 }
 
-/* A picture between its pixels from 4 x 4 of them, the border repeated. `axis` 0 or 2: the first
-   or the second pair of places. */
+/* Weights of the four neighbours of a place `t` beyond the second (Keys, 1981). */
+INLINE v16 cubic_outer(v16 t) { return ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC; }
+
+INLINE v16 cubic_inner(v16 t) { return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1; }
+
+INLINE void cubic(const float rest[LANES], float weights[4][LANES]) {
+    const v16 t = load16f(rest);
+    store16f(weights[0], cubic_outer(t + 1));
+    store16f(weights[1], cubic_inner(t));
+    store16f(weights[2], cubic_inner(1 - t));
+    store16f(weights[3], cubic_outer(2 - t));
+}
+
+/* A picture between its pixels from 4 x 4 of them from (left, top) on, the border repeated, by the
+   weights of one lane along and across. */
 INLINE v4 bicubic(const struct job *job, const float *picture, int left, int top,
-                  const struct cubic *cubic, int axis) {
-    const float a = cubic->weights[0][axis], b = cubic->weights[1][axis];
-    const float c = cubic->weights[2][axis], d = cubic->weights[3][axis];
-    const v16 along = {a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d};
+                  const float along[4][LANES], const float across[4][LANES], int lane) {
     const long stride = 4L * job->width;
     v16 sum = {0};
     if (left >= 0 && top >= 0 && left + 3 < job->width && top + 3 < job->height) {
         const float *from = picture + top * stride + 4 * left;
-        for (int k = 0; k < 4; k++) sum += cubic->weights[k][axis + 1] * load16f(from + k * stride);
+        for (int k = 0; k < 4; k++) sum += across[k][lane] * load16f(from + k * stride);
     } else {
         for (int k = 0; k < 4; k++) {
             const int row = top + k < 0 ? 0 : top + k < job->height ? top + k : job->height - 1;
@@ -233,39 +253,43 @@ INLINE v4 bicubic(const struct job *job, const float *picture, int left, int top
                 const int column = left + j < 0 ? 0 : left + j < job->width ? left + j : job->width - 1;
                 memcpy(pixels + 4 * j, picture + row * stride + 4 * column, 16);
             }
-            sum += cubic->weights[k][axis + 1] * load16f(pixels);
+            sum += across[k][lane] * load16f(pixels);
         }
     }
-    sum *= along;
-    const v8 half = __builtin_shufflevector(sum, sum, 0, 1, 2, 3, 4, 5, 6, 7)
-                  + __builtin_shufflevector(sum, sum, 8, 9, 10, 11, 12, 13, 14, 15);
-    return __builtin_shufflevector(half, half, 0, 1, 2, 3)
-         + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+    return along[0][lane] * __builtin_shufflevector(sum, sum, 0, 1, 2, 3)
+         + along[1][lane] * __builtin_shufflevector(sum, sum, 4, 5, 6, 7)
+         + along[2][lane] * __builtin_shufflevector(sum, sum, 8, 9, 10, 11)
+         + along[3][lane] * __builtin_shufflevector(sum, sum, 12, 13, 14, 15);
 }
 
-/* Both pictures read along a flow and mixed. */
-INLINE v4 mixed_at(const struct job *job, int column, int row, v4 flow, float weight) {
+/* Both pictures read along the flows of a block and mixed by its weights. */
+INLINE void mix(const struct job *job, struct block *block, int column, int row,
+                const float weights[LANES], float colors[LANES][4]) {
     /* beyond the border everything is the border: no further than any weight reaches */
-    const float right = job->width + 3, bottom = job->height + 3;
-    v4 place = (v4){column, row, column, row} + flow;
-    place = least(greatest(place, (v4){-4, -4, -4, -4}), (v4){right, bottom, right, bottom});
-    const i4 whole = __builtin_convertvector(place + 8, i4) - 8; /* rounded down: all are above -8 */
-    const struct cubic cubic = cubic_at(place - __builtin_convertvector(whole, v4));
-    const v4 warped0 = bicubic(job, job->picture0, whole[0] - 1, whole[1] - 1, &cubic, 0);
-    const v4 warped1 = bicubic(job, job->picture1, whole[2] - 1, whole[3] - 1, &cubic, 2);
-    return warped1 + weight * (warped0 - warped1);
+    point(job, block, column, row, 4);
+    float cubics[4][4][LANES];
+    for (int k = 0; k < 4; k++) cubic(block->rest[k], cubics[k]);
+    for (int lane = 0; lane < LANES; lane++) {
+        const v4 warped0 = bicubic(job, job->picture0, block->whole[0][lane] - 1,
+                                   block->whole[1][lane] - 1, cubics[0], cubics[1], lane);
+        const v4 warped1 = bicubic(job, job->picture1, block->whole[2][lane] - 1,
+                                   block->whole[3][lane] - 1, cubics[2], cubics[3], lane);
+        const v4 mixed = warped1 + weights[lane] * (warped0 - warped1);
+        memcpy(colors[lane], &mixed, sizeof mixed);
+    }
 }
 
-/* Bilinear, `axis` 0 or 2: at the first or the second pair of places. */
-INLINE v4 bilinear(const struct job *job, const float *picture, struct places places, int axis) {
-    const int left = places.whole[axis], top = places.whole[axis + 1];
+/* Bilinear, `axis` 0 or 2: in frame 0 or frame 1, for one lane. */
+INLINE v4 bilinear(const struct job *job, const float *picture, const struct block *block, int axis,
+                   int lane) {
+    const int left = block->whole[axis][lane], top = block->whole[axis + 1][lane];
     const float *from = picture + 4L * (top * (long)job->width + left);
     const long right = left < job->width - 1 ? 4 : 0;
     const long below = top < job->height - 1 ? 4L * job->width : 0;
     const v4 a = load4(from), b = load4(from + right);
     const v4 c = load4(from + below), d = load4(from + below + right);
-    const v4 upper = a + places.rest[axis] * (b - a), lower = c + places.rest[axis] * (d - c);
-    return upper + places.rest[axis + 1] * (lower - upper);
+    const v4 upper = a + block->rest[axis][lane] * (b - a), lower = c + block->rest[axis][lane] * (d - c);
+    return upper + block->rest[axis + 1][lane] * (lower - upper);
 }
 
 /* Weights of the places i - 4 ... i + 4 in the mean over 5 places taken twice, of `count` there are. */
@@ -315,19 +339,27 @@ INLINE float *smooth_row(const struct rows *rows, int y) {
     return rows->smooth + 5 * (y % KEPT) * rows->stride;
 }
 
-/* One row of both pictures warped along the previous estimate, as six lines. */
+/* One row of both pictures warped along the previous estimate, as six lines: bilinear, the border
+   repeated. */
 INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
     const long stride = rows->stride;
     const struct line line = line_at(job, y);
     float *to = warped_row(rows, y);
-    for (int x = 0; x < job->width; x++, to++) {
-        const v4 flow = job->previous ? flow_at(job, line, x) : (v4){0};
-        const struct places places = places_at(job, x, y, flow);
-        const v4 read0 = bilinear(job, job->picture0, places, 0);
-        const v4 read1 = bilinear(job, job->picture1, places, 2);
-        for (int k = 0; k < 3; k++) {
-            to[k * stride] = read0[k];
-            to[(3 + k) * stride] = read1[k];
+    for (int x = 0; x < job->width; x += LANES, to += LANES) {
+        struct block block = {{{0}}};
+        if (job->previous)
+            for (int lane = 0; lane < LANES; lane++) {
+                const v4 flow = flow_at(job, line, x + lane);
+                memcpy(block.level[lane], &flow, sizeof flow);
+            }
+        point(job, &block, x, y, 0);
+        for (int lane = 0; lane < LANES; lane++) {
+            const v4 read0 = bilinear(job, job->picture0, &block, 0, lane);
+            const v4 read1 = bilinear(job, job->picture1, &block, 2, lane);
+            for (int k = 0; k < 3; k++) {
+                to[k * stride + lane] = read0[k];
+                to[(3 + k) * stride + lane] = read1[k];
+            }
         }
     }
 }
