@@ -98,6 +98,53 @@ KERNEL(halve) {
         }
 }
 
+/* Twice 8 or 4 elements, in whatever order is quickest, and back again. */
+#if ELEMENT_IS_BFLOAT16 /* even and odd ones: no value changes its place */
+#define PAIRS(count, vector, words)                                                        \
+    INLINE void NAME(load_pair##count)(const ELEMENT *from, vector *one, vector *other) {  \
+        words bits;                                                                        \
+        memcpy(&bits, from, sizeof bits);                                                  \
+        *one = (vector)(bits << 16);                                                       \
+        *other = (vector)(bits & 0xffff0000);                                              \
+    }                                                                                      \
+    INLINE void NAME(store_pair##count)(ELEMENT *to, vector one, vector other) {           \
+        const words a = (words)one, b = (words)other;                                      \
+        const words bits = (a + 0x7fff + ((a >> 16) & 1)) >> 16                            \
+                         | ((b + 0x7fff + ((b >> 16) & 1)) & 0xffff0000);                  \
+        memcpy(to, &bits, sizeof bits);                                                    \
+    }
+#else
+#define PAIRS(count, vector, words)                                                        \
+    INLINE void NAME(load_pair##count)(const ELEMENT *from, vector *one, vector *other) {  \
+        memcpy(one, from, sizeof *one);                                                    \
+        memcpy(other, from + count, sizeof *other);                                        \
+    }                                                                                      \
+    INLINE void NAME(store_pair##count)(ELEMENT *to, vector one, vector other) {           \
+        memcpy(to, &one, sizeof one);                                                      \
+        memcpy(to + count, &other, sizeof other);                                          \
+    }
+#endif
+/* Twice `count` elements between four places. */
+#define BLENDS(count, vector)                                                              \
+    INLINE void NAME(blend##count)(const ELEMENT *from, long right, long below,            \
+                                   float across, float down, ELEMENT *to) {                \
+        vector a0, a1, b0, b1, c0, c1, d0, d1;                                             \
+        NAME(load_pair##count)(from, &a0, &a1);                                            \
+        NAME(load_pair##count)(from + right, &b0, &b1);                                    \
+        NAME(load_pair##count)(from + below, &c0, &c1);                                    \
+        NAME(load_pair##count)(from + below + right, &d0, &d1);                            \
+        const vector upper0 = a0 + across * (b0 - a0), lower0 = c0 + across * (d0 - c0);   \
+        const vector upper1 = a1 + across * (b1 - a1), lower1 = c1 + across * (d1 - c1);   \
+        NAME(store_pair##count)(to, upper0 + down * (lower0 - upper0),                     \
+                                upper1 + down * (lower1 - upper1));                        \
+    }
+PAIRS(8, v8, u8x)
+PAIRS(4, v4, u4x)
+BLENDS(8, v8)
+BLENDS(4, v4)
+#undef PAIRS
+#undef BLENDS
+
 /* Warped features of one frame, then its warped picture: `encoder_width` and 8 elements. */
 INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct places places, int axis,
                        v4 picture, ELEMENT *view) {
@@ -105,14 +152,11 @@ INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct pl
     const int left = places.whole[axis], top = places.whole[axis + 1];
     const float across = places.rest[axis], down = places.rest[axis + 1];
     const ELEMENT *from = features + (top * (long)job->width + left) * wide;
-    const ELEMENT *right = from + (left < job->width - 1 ? wide : 0);
+    const long right = left < job->width - 1 ? wide : 0;
     const long below = top < job->height - 1 ? wide * job->width : 0;
-    for (int k = 0; k < wide; k += 8) {
-        const v8 a = NAME(load8)(from + k), b = NAME(load8)(right + k);
-        const v8 c = NAME(load8)(from + below + k), d = NAME(load8)(right + below + k);
-        const v8 upper = a + across * (b - a), lower = c + across * (d - c);
-        NAME(store8)(view + k, upper + down * (lower - upper));
-    }
+    int k = 0;
+    for (; k + 16 <= wide; k += 16) NAME(blend8)(from + k, right, below, across, down, view + k);
+    if (k < wide) NAME(blend4)(from + k, right, below, across, down, view + k);
     NAME(store8)(view + wide, joined(picture, (v4){0}));
 }
 
@@ -151,15 +195,15 @@ KERNEL(level_inputs) {
     free(rows.warped);
 }
 
-/* Matched planes of both views, less their mean and of length 1, into planes with a rim of zeros. */
+/* Matched features of both views, less their mean and of length 1, into a line for each in every row,
+   with a rim of zeros. */
 KERNEL(normalize) {
     const int count = job->matched, radius = job->radius;
     const long stride = job->width + 2 * radius + LANES;
-    const long plane = (job->height + 2 * radius) * stride;
     for (int y = first; y < last; y++) {
-        const int view = y >= job->height, row = y - view * job->height;
+        const int view = y >= job->height, row = y - view * job->height + radius;
         const ELEMENT *from = (const ELEMENT *)job->x + (long)y * job->width * count;
-        float *to = job->unit + view * count * plane + (row + radius) * stride + radius;
+        float *to = job->unit + (view * (job->height + 2 * radius) + row) * count * stride + radius;
         for (int x = 0; x < job->width; x++, from += count) {
             float values[MOST_MATCHED];
             v8 sums = {0}, squares = {0};
@@ -172,7 +216,7 @@ KERNEL(normalize) {
             }
             const float length = sqrtf(sum8(squares));
             const float scale = 1 / (length > NORM_FLOOR ? length : NORM_FLOOR);
-            for (int k = 0; k < count; k++) to[k * plane + x] = values[k] * scale;
+            for (int k = 0; k < count; k++) to[k * stride + x] = values[k] * scale;
         }
     }
 }
@@ -182,13 +226,13 @@ INLINE void NAME(likeness)(const struct job *job, int y, int x, const int radius
                            float found[MOST_LIKENESS][LANES]) {
     const int count = job->matched, side = 2 * radius + 1;
     const long stride = job->width + 2 * radius + LANES;
-    const long plane = (job->height + 2 * radius) * stride;
-    const float *unit0 = job->unit + x + radius, *unit1 = unit0 + count * plane;
+    const long row = count * stride;
+    const float *unit0 = job->unit + x + radius, *unit1 = unit0 + (job->height + 2 * radius) * row;
     for (int dy = -radius; dy <= radius; dy++) {
-        const float *row0 = unit0 + (y - dy + radius) * stride;
-        const float *row1 = unit1 + (y + dy + radius) * stride;
+        const float *row0 = unit0 + (y - dy + radius) * row;
+        const float *row1 = unit1 + (y + dy + radius) * row;
         v16 sums[MOST_SIDE] = {{0}};
-        for (int k = 0; k < count; k++, row0 += plane, row1 += plane)
+        for (int k = 0; k < count; k++, row0 += stride, row1 += stride)
 #pragma GCC unroll 9
             for (int j = 0; j < side; j++)
                 sums[j] += load16f(row0 + j - radius) * load16f(row1 + radius - j);
@@ -207,7 +251,8 @@ KERNEL(correlate) {
     const int channels = job->entrance_channels, side = 2 * job->radius + 1, area = side * side;
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x += LANES) {
-            float found[MOST_LIKENESS][LANES] = {{0}};
+            float found[MOST_LIKENESS][LANES];
+            memset(found[area], 0, 8 * sizeof *found); /* what fills the last vector */
             switch (job->radius) {
                 case 1: NAME(likeness)(job, y, x, 1, found); break;
                 case 2: NAME(likeness)(job, y, x, 2, found); break;

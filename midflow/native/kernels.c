@@ -27,6 +27,7 @@ typedef float v8 __attribute__((vector_size(32)));
 typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t i4 __attribute__((vector_size(16)));
 typedef int32_t i16x __attribute__((vector_size(64)));
+typedef uint32_t u4x __attribute__((vector_size(16)));
 typedef uint32_t u8x __attribute__((vector_size(32)));
 typedef uint32_t u16x __attribute__((vector_size(64)));
 typedef uint16_t h8 __attribute__((vector_size(16)));

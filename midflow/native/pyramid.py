@@ -217,8 +217,8 @@ class NativePyramid:
         """The entrance's output beside the likeness of the views, at half the level's size."""
         count, radius = self.config.matched, self.config.radius
         matched = self._convolutions.matcher(views)
-        rim = height + 2 * radius, width + 2 * radius + _LANES
-        unit = self._buffer("unit", 2, count, *rim)  # its rim stays zero
+        rows, line = height + 2 * radius, width + 2 * radius + _LANES
+        unit = self._buffer("unit", 2, rows, count, line)  # its rim stays zero
         job = Job(height=height, width=width, matched=count, radius=radius, x=matched, unit=unit)
         run("normalize", job, 2 * height, self.dtype)
         found = self._convolutions.entrance(x)
