@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 _SLOPE = 0.2  # of the leaky ReLU behind convolutions, as in nets/layers.py
 
+_MOST_PACKED = 16  # sizes for which a kernel is kept
+
 Channels = list[int]
 """For each channel of a buffer, the network's channel it holds, or -1 for none."""
 
@@ -35,6 +37,7 @@ class Convolution:
         self.stride = stride
         self.attribute = ("leaky_relu", [_SLOPE]) if leaky else ("none", [])
         self.transposed = transposed
+        self._packed: dict[torch.Size, Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, h', w', C'), contiguous."""
@@ -47,10 +50,22 @@ class Convolution:
             )  # fmt: skip
         else:
             y = torch.ops.mkldnn._convolution_pointwise(
-                planes, self.weight, self.bias, [1, 1], pair, [1, 1], 1, attribute, scalars, ""
-            )
+                planes, self._packed_for(planes), self.bias, [1, 1], pair, [1, 1], 1, attribute,
+                scalars, "",
+            )  # fmt: skip
         out: Tensor = y.permute(0, 2, 3, 1)
         return out.contiguous()
+
+    def _packed_for(self, planes: Tensor) -> Tensor:
+        """The kernel as oneDNN wants it for this size, once instead of in every call."""
+        if planes.shape not in self._packed:
+            if len(self._packed) >= _MOST_PACKED:
+                self._packed.clear()
+            pair = [self.stride, self.stride]
+            self._packed[planes.shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                self.weight.to_mkldnn(), [1, 1], pair, [1, 1], 1, list(planes.shape)
+            )
+        return self._packed[planes.shape]
 
 
 def residual(layer: nn.Module, dtype: torch.dtype) -> Convolution:
