@@ -35,7 +35,10 @@ Overwrite = Annotated[Flag, _option("Replace existing files.", "--overwrite")]
 
 Model = Annotated[Text, _option("Release, or path of weights; default: midflow-2, bundled.")]
 Device = Annotated[Text, _option("auto, cpu, cuda, cuda:N or mps; default: auto.")]
-Precision = Annotated[Text, _option("float32, bfloat16 or float16; default: float32.")]
+Precision = Annotated[
+    Text,
+    _option("float32, bfloat16 or float16; default: auto, bfloat16 where a CPU is quickest by it."),
+]
 FlowScale = Annotated[
     Number, _option("0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; default: 1.")
 ]

@@ -1,18 +1,20 @@
-"""What runs a network: torch itself, torch.compile, or an engine that runs an exported graph.
+"""What runs a network: torch, torch.compile, midflow's kernels, or an engine for exported graphs.
 
 A backend makes, of a network, something that is used just like it (`Painter`); neither `Engine` nor
 `Interpolator` knows which it has. Another one is a function and a line in `BACKENDS`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from midflow.errors import MidflowError, OptionError
 from midflow.memory import Settings
+from midflow.native import pyramid as native
 from midflow.nets.prediction import Encoded, Prediction, one_by_one
 
 
@@ -44,16 +46,29 @@ Raises OptionError for a device, a precision or an ensemble that the backend doe
 """
 
 
+class Opened(NamedTuple):
+    """A backend at work."""
+
+    name: str
+    """Which of `BACKENDS`."""
+    painter: Painter
+    """What runs the network."""
+    settings: Settings
+    """As asked for, but for the precision where that was "auto"."""
+
+
 def open_backend(
     name: str, model: nn.Module, device: torch.device, settings: Settings, *, ensemble: bool
-) -> tuple[str, Painter]:
-    """The backend of that name, "auto" among them, and its own name.
+) -> Opened:
+    """Opens a backend for a network.
 
     Args:
-        name: "auto" or one of `BACKENDS`.
+        name: one of `BACKENDS`, or "auto": native where it can run the network, else torch.
         model: the network; it is moved to `device` and set to evaluation.
         device: where it is to run.
-        settings: as asked for; flow scale and tiles may change later.
+        settings: as asked for; flow scale and tiles may change later. The precision "auto" is
+            bfloat16 where the backend is native and the processor multiplies that by itself, else
+            float32.
         ensemble: whether both directions are averaged in every block.
 
     Raises:
@@ -63,16 +78,25 @@ def open_backend(
     choices = ("auto", *BACKENDS)
     if name not in choices:
         raise OptionError(f"backend must be one of {', '.join(choices)}, got {name!r}")
-    chosen = _best_backend(device) if name == "auto" else name
-    return chosen, BACKENDS[chosen](model.to(device).eval(), device, settings, ensemble)
-
-
-def _best_backend(device: torch.device) -> str:
-    return "torch"
+    if name == "auto":
+        is_native = not ensemble and native.why_not(model, device, settings.precision) is None
+        name = "native" if is_native else "torch"
+    if settings.precision == "auto":
+        is_quick = name == "native" and native.has_bfloat16()
+        settings = replace(settings, precision="bfloat16" if is_quick else "float32")
+    painter = BACKENDS[name](model.to(device).eval(), device, settings, ensemble)
+    return Opened(name, painter, settings)
 
 
 def _torch(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
     return model  # type: ignore[no-any-return]
+
+
+def _native(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
+    reason = native.why_not(model, device, settings.precision)
+    if reason:
+        raise OptionError(f"backend native cannot run this: {reason}; backend torch can")
+    return native.NativePyramid(model)
 
 
 def _compiled(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
@@ -148,6 +172,7 @@ def _exported(
 
 BACKENDS: dict[str, Make] = {
     "torch": _torch,
+    "native": _native,
     "compiled": _compiled,
     "onnx": partial(_exported, ".onnx"),
     "openvino": partial(_exported, ".xml"),

@@ -35,7 +35,8 @@ class Interpolator:
     Args:
         model: a network from `midflow.load_model`; it is moved to `device`.
         device: "auto" (CUDA, then MPS, then CPU), or any torch device.
-        precision: "float32", "bfloat16" or "float16" for the convolutions; flow, sampling grid and
+        precision: "float32", "bfloat16", "float16" or "auto" (`midflow.backends.open_backend`) for
+            the convolutions; flow, sampling grid and
             blending are float32 always.
         flow_scale: 0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; below 1 for
             very large pictures or motion, above 1 for small ones.
@@ -58,7 +59,7 @@ class Interpolator:
         self,
         model: nn.Module,
         device: str | torch.device = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         flow_scale: float = 1.0,
         ensemble: bool = False,
         tta: bool = False,
@@ -70,7 +71,7 @@ class Interpolator:
             raise OptionError(
                 f"model must be a network from midflow.load_model(...), got {type(model).__name__}"
             )
-        _check_choice("precision", precision, tuple(PRECISIONS))
+        _check_choice("precision", precision, ("auto", *PRECISIONS))
         _check_choice("flow_scale", flow_scale, FLOW_SCALES)
         self.config: IFNetConfig | LegacyConfig | PyramidConfig = model.config  # type: ignore[assignment]
         if ensemble and not self.config.has_ensemble:
@@ -83,7 +84,7 @@ class Interpolator:
         self.device, self.device_reason = choose_device(device)
         settings = Settings(precision, float(flow_scale), tile)
         self.model: Any = model
-        self.backend, painter = open_backend(
+        self.backend, painter, settings = open_backend(
             backend, model, self.device, settings, ensemble=ensemble
         )
         self._engine = Engine(painter, self.device, settings, ensemble=ensemble, tta=tta)

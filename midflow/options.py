@@ -31,8 +31,8 @@ class VideoOptions(WriterOptions):
 
     device: str = "auto"
     """auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps."""
-    precision: str = "float32"
-    """float32, bfloat16 or float16, of the convolutions."""
+    precision: str = "auto"
+    """float32, bfloat16 or float16, of the convolutions; auto: see `Interpolator`."""
     flow_scale: float = 1.0
     """0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; below 1 for very large frames."""
     ensemble: bool = False

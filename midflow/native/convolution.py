@@ -1,7 +1,7 @@
 """Convolutions by oneDNN, channels last, with what follows them in the same pass."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _SLOPE = 0.2  # of the leaky ReLU behind convolutions, as in nets/layers.py
 
@@ -62,15 +62,7 @@ class Convolution:
             if len(self._packed) >= _MOST_PACKED:
                 self._packed.clear()
             pair = [self.stride, self.stride]
-            self._packed[planes.shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            self._packed[planes.shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
                 self.weight.to_mkldnn(), [1, 1], pair, [1, 1], 1, list(planes.shape)
             )
         return self._packed[planes.shape]
-
-
-def residual(layer: nn.Module, dtype: torch.dtype) -> Convolution:
-    """leaky(x + beta conv(x)) as one convolution: the identity is a kernel too."""
-    beta = layer.beta.detach().reshape(-1)
-    weight = layer.conv.weight.detach() * beta[:, None, None, None]
-    weight[range(len(beta)), range(len(beta)), 1, 1] += 1
-    return Convolution(weight, layer.conv.bias.detach() * beta, dtype)

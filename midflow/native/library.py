@@ -60,7 +60,12 @@ def load_library() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(spec.origin)
-        library.midflow_run.argtypes = (ctypes.c_int, ctypes.POINTER(Job), ctypes.c_int, ctypes.c_int)
+        library.midflow_run.argtypes = (
+            ctypes.c_int,
+            ctypes.POINTER(Job),
+            ctypes.c_int,
+            ctypes.c_int,
+        )
         library.midflow_run.restype = None
         fits = library.midflow_job_size() == ctypes.sizeof(Job)
     except (OSError, AttributeError):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from midflow.errors import OptionError
 
-
 CELL = 4
 """Sides of a level are multiples of this: its block works at a quarter of them."""
 

@@ -1,0 +1,237 @@
+/* Reading pictures and estimates between their pixels. */
+
+INLINE v4 load4(const float *from) {
+    v4 value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE v16 load16f(const float *from) {
+    v16 value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE void store16f(float *to, v16 value) { memcpy(to, &value, sizeof value); }
+
+INLINE v8 load8f(const float *from) {
+    v8 value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE v8 joined(v4 a, v4 b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7); }
+
+INLINE float sum8(v8 x) {
+    const v4 half = __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
+    return half[0] + half[1] + (half[2] + half[3]);
+}
+
+/* Three lines at a pixel. */
+INLINE v4 color_at(const float *lines, long stride, int x) {
+    return (v4){lines[x], lines[stride + x], lines[2 * stride + x]};
+}
+
+#define LIMITS(vector, mask, name)                                                         \
+    /* The lesser and, `b` where `a` is no number, the greater of two. */                  \
+    INLINE vector name##_least(vector a, vector b) {                                       \
+        const mask is_less = a < b;                                                        \
+        return (vector)(((mask)a & is_less) | ((mask)b & ~is_less));                       \
+    }                                                                                      \
+    INLINE vector name##_greatest(vector a, vector b) {                                    \
+        const mask is_more = a > b;                                                        \
+        return (vector)(((mask)a & is_more) | ((mask)b & ~is_more));                       \
+    }
+LIMITS(v4, i4, v4)
+LIMITS(v16, i16x, v16)
+
+INLINE float inside(float place, int length) {
+    place = place > 0 ? place : 0;
+    return place < length - 1 ? place : length - 1;
+}
+
+/* Where a flow points to in both pictures, {x0, y0, x1, y1}, inside of them: whole part and rest. */
+struct places {
+    i4 whole;
+    v4 rest;
+};
+
+INLINE struct places places_at(const struct job *job, int column, int row, v4 flow) {
+    const float right = job->width - 1, bottom = job->height - 1;
+    v4 place = (v4){column, row, column, row} + flow;
+    place = v4_least(v4_greatest(place, (v4){0}), (v4){right, bottom, right, bottom});
+    const i4 whole = __builtin_convertvector(place, i4);
+    return (struct places){whole, place - __builtin_convertvector(whole, v4)};
+}
+
+/* The two rows of the previous estimate around a row of this level. */
+struct line {
+    const float *top, *bottom;
+    float down, step;
+};
+
+INLINE struct line line_at(const struct job *job, int row) {
+    if (!job->previous) return (struct line){0};
+    const float y = inside((row + 0.5f) * (1 / job->ratio) - 0.5f, job->previous_height);
+    const int top = (int)y, bottom = top + (top < job->previous_height - 1);
+    const long stride = 16L * job->previous_width;
+    return (struct line){job->previous + top * stride, job->previous + bottom * stride, y - top,
+                         1 / job->ratio};
+}
+
+/* How to read the previous estimate at a column: bilinear, areas aligned. */
+struct corner {
+    const float *top_left, *top_right, *bottom_left, *bottom_right;
+    float across;
+};
+
+INLINE struct corner corner_at(const struct job *job, struct line line, int column) {
+    const float x = inside((column + 0.5f) * line.step - 0.5f, job->previous_width);
+    const int left = (int)x, right = left + (left < job->previous_width - 1);
+    return (struct corner){line.top + 16 * left, line.top + 16 * right, line.bottom + 16 * left,
+                           line.bottom + 16 * right, x - left};
+}
+
+/* The previous estimate brought to this size; flows, its first four, in pixels of it. */
+INLINE v16 state_at(const struct job *job, struct line line, int column) {
+    const struct corner corner = corner_at(job, line, column);
+    const v16 top = load16f(corner.top_left), bottom = load16f(corner.bottom_left);
+    const v16 upper = top + corner.across * (load16f(corner.top_right) - top);
+    const v16 lower = bottom + corner.across * (load16f(corner.bottom_right) - bottom);
+    const float r = job->ratio;
+    const v16 scale = {r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    return (upper + line.down * (lower - upper)) * scale;
+}
+
+/* Only its flow and logit. */
+INLINE v8 level_at(const struct job *job, struct line line, int column) {
+    const struct corner corner = corner_at(job, line, column);
+    const v8 top = load8f(corner.top_left), bottom = load8f(corner.bottom_left);
+    const v8 upper = top + corner.across * (load8f(corner.top_right) - top);
+    const v8 lower = bottom + corner.across * (load8f(corner.bottom_right) - bottom);
+    const float r = job->ratio;
+    return (upper + line.down * (lower - upper)) * (v8){r, r, r, r, 1, 1, 1, 1};
+}
+
+/* Only its flow. */
+INLINE v4 flow_at(const struct job *job, struct line line, int column) {
+    const struct corner corner = corner_at(job, line, column);
+    const v4 top = load4(corner.top_left), bottom = load4(corner.bottom_left);
+    const v4 upper = top + corner.across * (load4(corner.top_right) - top);
+    const v4 lower = bottom + corner.across * (load4(corner.bottom_right) - bottom);
+    return (upper + line.down * (lower - upper)) * job->ratio;
+}
+
+/* A share of the photometric step as flows from the time to both frames. */
+INLINE v4 both_ways(const struct job *job, long i, long size, float share) {
+    const float x = share * job->missed[i], y = share * job->missed[size + i];
+    const float before = -job->time, after = 1 - job->time;
+    return (v4){before * x, before * y, after * x, after * y};
+}
+
+/* 1 / (1 + exp(-x)), exp by its power of two and a polynomial (Cephes): 2e-7. */
+INLINE v16 sigmoid(v16 x) {
+    const v16 most = (v16){0} + 80;
+    v16 z = -v16_least(v16_greatest(x, -most), most);
+    const i16x power = __builtin_convertvector(z * 1.44269504f + 128.5f, i16x) - 128;
+    const v16 whole = __builtin_convertvector(power, v16);
+    z = z - whole * 0.693359375f + whole * 2.12194440e-4f;
+    v16 sum = z * 1.9875691500e-4f + 1.3981999507e-3f;
+    sum = sum * z + 8.3334519073e-3f;
+    sum = sum * z + 4.1665795894e-2f;
+    sum = sum * z + 1.6666665459e-1f;
+    sum = sum * z + 5.0000001201e-1f;
+    return 1 / (1 + (sum * z * z + z + 1) * (v16)((power + 127) << 23));
+}
+
+/* Flow and logit of LANES pixels, and where the flow points to: whole parts and rests. Coordinates
+   are x and y in frame 0, x and y in frame 1. */
+struct block {
+    float level[LANES][8];
+    int32_t whole[4][LANES];
+    float rest[4][LANES];
+};
+
+/* What follows from block->level: places no further than `beyond` outside of the pictures. */
+INLINE void point(const struct job *job, struct block *block, int column, int row, float beyond) {
+    for (int k = 0; k < 4; k++) {
+        v16 place;
+        for (int lane = 0; lane < LANES; lane++)
+            place[lane] = block->level[lane][k] + (k % 2 ? row : column + lane);
+        const float last = (k % 2 ? job->height : job->width) - 1 + beyond;
+        place = v16_least(v16_greatest(place, (v16){0} - beyond), (v16){0} + last);
+        const i16x whole = __builtin_convertvector(place + 8, i16x) - 8; /* down: all are above -8 */
+        memcpy(block->whole[k], &whole, sizeof whole);
+        store16f(block->rest[k], place - __builtin_convertvector(whole, v16));
+    }
+}
+
+/* Weights of the four neighbours of a place `t` beyond the second (Keys, 1981). */
+INLINE v16 cubic_outer(v16 t) { return ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC; }
+
+INLINE v16 cubic_inner(v16 t) { return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1; }
+
+INLINE void cubic(const float rest[LANES], float weights[4][LANES]) {
+    const v16 t = load16f(rest);
+    store16f(weights[0], cubic_outer(t + 1));
+    store16f(weights[1], cubic_inner(t));
+    store16f(weights[2], cubic_inner(1 - t));
+    store16f(weights[3], cubic_outer(2 - t));
+}
+
+/* A picture between its pixels from 4 x 4 of them from (left, top) on, the border repeated, by the
+   weights of one lane along and across. */
+INLINE v4 bicubic(const struct job *job, const float *picture, int left, int top,
+                  const float along[4][LANES], const float across[4][LANES], int lane) {
+    const long stride = 4L * job->width;
+    v16 sum = {0};
+    if (left >= 0 && top >= 0 && left + 3 < job->width && top + 3 < job->height) {
+        const float *from = picture + top * stride + 4 * left;
+        for (int k = 0; k < 4; k++) sum += across[k][lane] * load16f(from + k * stride);
+    } else {
+        for (int k = 0; k < 4; k++) {
+            const int row = top + k < 0 ? 0 : top + k < job->height ? top + k : job->height - 1;
+            float pixels[16];
+            for (int j = 0; j < 4; j++) {
+                const int column = left + j < 0 ? 0 : left + j < job->width ? left + j : job->width - 1;
+                memcpy(pixels + 4 * j, picture + row * stride + 4 * column, 16);
+            }
+            sum += across[k][lane] * load16f(pixels);
+        }
+    }
+    return along[0][lane] * __builtin_shufflevector(sum, sum, 0, 1, 2, 3)
+         + along[1][lane] * __builtin_shufflevector(sum, sum, 4, 5, 6, 7)
+         + along[2][lane] * __builtin_shufflevector(sum, sum, 8, 9, 10, 11)
+         + along[3][lane] * __builtin_shufflevector(sum, sum, 12, 13, 14, 15);
+}
+
+/* Both pictures read along the flows of a block and mixed by its weights. */
+INLINE void mix(const struct job *job, struct block *block, int column, int row,
+                const float weights[LANES], float colors[LANES][4]) {
+    /* beyond the border everything is the border: no further than any weight reaches */
+    point(job, block, column, row, 4);
+    float cubics[4][4][LANES];
+    for (int k = 0; k < 4; k++) cubic(block->rest[k], cubics[k]);
+    for (int lane = 0; lane < LANES; lane++) {
+        const v4 warped0 = bicubic(job, job->picture0, block->whole[0][lane] - 1,
+                                   block->whole[1][lane] - 1, cubics[0], cubics[1], lane);
+        const v4 warped1 = bicubic(job, job->picture1, block->whole[2][lane] - 1,
+                                   block->whole[3][lane] - 1, cubics[2], cubics[3], lane);
+        const v4 mixed = warped1 + weights[lane] * (warped0 - warped1);
+        memcpy(colors[lane], &mixed, sizeof mixed);
+    }
+}
+
+/* Bilinear, `axis` 0 or 2: in frame 0 or frame 1, for one lane. */
+INLINE v4 bilinear(const struct job *job, const float *picture, const struct block *block, int axis,
+                   int lane) {
+    const int left = block->whole[axis][lane], top = block->whole[axis + 1][lane];
+    const float *from = picture + 4L * (top * (long)job->width + left);
+    const long right = left < job->width - 1 ? 4 : 0;
+    const long below = top < job->height - 1 ? 4L * job->width : 0;
+    const v4 a = load4(from), b = load4(from + right);
+    const v4 c = load4(from + below), d = load4(from + below + right);
+    const v4 upper = a + block->rest[axis][lane] * (b - a), lower = c + block->rest[axis][lane] * (d - c);
+    return upper + block->rest[axis + 1][lane] * (lower - upper);
+}
+
