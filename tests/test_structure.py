@@ -52,11 +52,12 @@ ALLOWED = {
     },
     "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
     "overlay": {"errors", "nets", "video"},
+    "native": {"errors", "native", "nets"},
     "tiles": set(),
     "memory": {"nets"},
     "engine": {"errors", "memory", "nets", "padding", "tiles"},
     "export": {"errors", "export", "nets"},
-    "backends": {"errors", "export", "memory", "nets"},
+    "backends": {"errors", "export", "memory", "native", "nets"},
     "interpolator": {
         "arrays",
         "backends",

@@ -97,7 +97,7 @@ class SamplePainter:
                     ("features1", features1[i + 1]),
                 )
             )
-            state = self._level(job, height, width)
+            state = self._level(job, height, width, i)
         assert state is not None
         return state
 
@@ -120,7 +120,7 @@ class SamplePainter:
             job.previous = previous.data_ptr()
         return job
 
-    def _level(self, job: Job, height: int, width: int) -> Tensor:
+    def _level(self, job: Job, height: int, width: int, level: int) -> Tensor:
         """Runs the block at one level."""
         x = self._elements("x", 1, height, width, 2 * self.config.width + 2 * STATE)
         views = self._elements("views", 2, height, width, self.config.width + VIEW)
@@ -130,7 +130,8 @@ class SamplePainter:
         for convolution in (self._convolutions.merge, *self._convolutions.trunk):
             merged = convolution(merged)
         out = self._convolutions.lastconv(merged)
-        state = self._buffer("state", 1, height, width, STATE)
+        # each level its own: small ones have the size of the next, which reads it
+        state = self._buffer(f"state {level}", 1, height, width, STATE)
         job.update((("out", out), ("state", state)))
         run("update", job, height, self.dtype)
         return state

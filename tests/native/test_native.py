@@ -1,0 +1,176 @@
+"""The kernels beside the network they stand in for."""
+
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import midflow
+from midflow.errors import OptionError
+from midflow.interpolator import Interpolator
+from midflow.native import library
+from midflow.native.pyramid import NativePyramid, why_not
+from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_config import PyramidConfig
+
+CPU = torch.device("cpu")
+SMALL = PyramidConfig(
+    channels=16, depth=2, width=8, features=4, matched=8, radius=2, detail=16, detail_depth=1,
+    scales=(8, 4, 2),
+)  # fmt: skip
+needs_kernels = pytest.mark.skipif(
+    library.load_library() is None, reason="midflow was installed without a C compiler"
+)
+
+
+def network(config: PyramidConfig = SMALL, gain: float = 2.0) -> PyramidNet:
+    """Random weights, large enough that flows leave small pictures."""
+    torch.manual_seed(1)
+    net = PyramidNet(config).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(gain)
+    return net
+
+
+def frames(height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(2)
+    coarse = torch.rand(batch, 3, height // 4 + 2, width // 4 + 2)
+    fine = F.interpolate(coarse, scale_factor=4, mode="bicubic").clamp(0, 1)
+    img0, img1 = fine[..., :height, :width], fine[..., 1 : height + 1, 2 : width + 2]
+    return img0.contiguous(), img1.contiguous()
+
+
+def largest_difference(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> float:
+    return max(float((x - y).abs().max()) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_where_there_is_a_compiler_the_kernels_are_there() -> None:
+    assert library.load_library() is not None
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        PyramidConfig(channels=16, depth=1, radius=1, scales=(4,)),
+        PyramidConfig(channels=16, depth=1, width=16, matched=16, radius=3, features=8),
+        PyramidConfig(channels=16, depth=1, width=32, matched=8, radius=4, features=1, detail=8),
+    ],
+)
+def test_the_kernels_compute_what_the_network_computes(config: PyramidConfig) -> None:
+    net = network(config)
+    cell = config.pad_multiple
+    for height, width in ((cell, cell), (5 * cell, 3 * cell), (3 * cell, 9 * cell)):
+        img0, img1 = frames(height, width)
+        with torch.inference_mode():
+            expected, native = net(img0, img1, 0.3), NativePyramid(net)(img0, img1, 0.3)
+        assert expected.flow.abs().max() > 0.1  # something moves
+        torch.testing.assert_close(native.flow, expected.flow, atol=2e-3, rtol=1e-4)
+        torch.testing.assert_close(native.weight, expected.weight, atol=1e-3, rtol=0)
+        torch.testing.assert_close(native.frame, expected.frame, atol=2e-3, rtol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("flow_scale", [0.25, 0.5, 1.0, 2.0, 4.0])
+def test_any_size_scale_and_times_through_the_interpolator(flow_scale: float) -> None:
+    net, (img0, img1) = network(gain=1.5), frames(37, 51)
+    both = [
+        Interpolator(net, "cpu", "float32", flow_scale, backend=backend).predict(
+            img0, img1, [0.25, 0.8]
+        )
+        for backend in ("native", "torch")
+    ]
+    assert both[0].frame.shape == (2, 3, 37, 51)
+    assert largest_difference(*both) < 1e-3
+
+
+@needs_kernels
+def test_the_bundled_model_runs_natively_and_bfloat16_stays_near() -> None:
+    model, (img0, img1) = midflow.load_model(), frames(72, 104)
+    interp = Interpolator(model, "cpu")
+    assert interp.backend == "native"
+    exact = Interpolator(model, "cpu", "float32", backend="torch")(img0, img1)
+    assert (Interpolator(model, "cpu", "float32")(img0, img1) - exact).abs().max() < 1e-4
+    half = Interpolator(model, "cpu", "bfloat16")(img0, img1)
+    assert 0 < (half - exact).abs().mean() < 1e-3
+
+
+@needs_kernels
+def test_sizes_in_turn_and_batches_leave_nothing_behind() -> None:
+    net = network()
+    painter = NativePyramid(net)
+    with torch.inference_mode():
+        for height, width, batch in ((16, 48, 1), (40, 16, 2), (16, 48, 1)):
+            img0, img1 = frames(height, width, batch)
+            times = torch.linspace(0.2, 0.7, batch)
+            assert largest_difference(painter(img0, img1, times), net(img0, img1, times)) < 2e-3
+
+
+@needs_kernels
+def test_the_frame_alone_is_the_same_frame() -> None:
+    painter, (img0, img1) = NativePyramid(network()), frames(24, 32)
+    with torch.inference_mode():
+        alone, whole = painter(img0, img1, 0.5, only_frame=True), painter(img0, img1, 0.5)
+    assert torch.equal(alone.frame, whole.frame)
+    assert alone.flow.numel() == 0
+
+
+@needs_kernels
+def test_pictures_beyond_white_keep_their_range() -> None:
+    net, (img0, img1) = network(), frames(24, 32)
+    with torch.inference_mode():
+        native = NativePyramid(net)(3 * img0 - 1, 3 * img1 - 1, 0.5)
+        expected = net(3 * img0 - 1, 3 * img1 - 1, 0.5)
+    assert expected.frame.max() > 1.2
+    assert (native.frame - expected.frame).abs().max() < 2e-3
+
+
+@needs_kernels
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e30])
+def test_no_value_leads_outside_of_memory(bad: float) -> None:
+    net, (img0, img1) = network(), frames(24, 32)
+    img0[..., 5, 7] = bad
+    with torch.inference_mode():
+        assert NativePyramid(net)(img0, img1, 0.5).frame.shape == img0.shape
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_does_not_matter(threads: int) -> None:
+    net, (img0, img1) = network(), frames(120, 136)
+    with torch.inference_mode():
+        expected = NativePyramid(net)(img0, img1, 0.5).frame
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            found = NativePyramid(net)(img0, img1, 0.5).frame
+        finally:
+            torch.set_num_threads(before)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_without_kernels_torch_paints_and_native_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midflow.native.pyramid.load_library", lambda: None)
+    assert Interpolator(network(), "cpu").backend == "torch"
+    assert Interpolator(network(), "cpu").precision == "float32"
+    with pytest.raises(OptionError, match="without a C compiler"):
+        Interpolator(network(), "cpu", backend="native")
+
+
+@pytest.mark.parametrize(
+    "config", [PyramidConfig(width=12), PyramidConfig(features=9), PyramidConfig(detail=0)]
+)
+def test_other_networks_are_left_to_torch(config: PyramidConfig) -> None:
+    assert "midflow-2" in (why_not(PyramidNet(config), CPU, "auto") or "")
+
+
+def test_a_device_or_precision_it_does_not_have_is_said() -> None:
+    assert "CPU" in (why_not(network(), torch.device("cuda"), "auto") or "")
+    with pytest.raises(OptionError, match="float32 and bfloat16"):
+        Interpolator(network(), "cpu", "float16", backend="native")
+    assert Interpolator(network(), "cpu", "float16").backend == "torch"
