@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from midflow.errors import MidflowError, OptionError
 from midflow.memory import Settings
-from midflow.native import pyramid as native
+from midflow.native import network as native
 from midflow.nets.prediction import Encoded, Prediction, one_by_one
 
 
@@ -96,7 +96,7 @@ def _native(model: Any, device: torch.device, settings: Settings, ensemble: bool
     reason = native.why_not(model, device, settings.precision)
     if reason:
         raise OptionError(f"backend native cannot run this: {reason}; backend torch can")
-    return native.NativePyramid(model)
+    return native.NativeNetwork(model)
 
 
 def _compiled(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:

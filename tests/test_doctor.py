@@ -201,3 +201,13 @@ def test_the_memory_a_container_allows_is_told(
 def test_asking_for_an_unknown_section_fails(report: Report) -> None:
     with pytest.raises(KeyError, match="Weather"):
         report.section("Weather")
+
+
+def test_the_kernels_are_named_and_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midflow.doctor.load_library", lambda: None)
+    (finding,) = (
+        finding
+        for finding in diagnose().section("Processor").findings
+        if finding.name == "midflow's kernels"
+    )
+    assert finding.is_good and "C compiler" in finding.advice

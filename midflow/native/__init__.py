@@ -1,1 +1,1 @@
-"""PyramidNet on a CPU, in kernels of midflow's own between oneDNN's convolutions."""
+"""Networks on a CPU, in kernels of midflow's own between oneDNN's convolutions."""

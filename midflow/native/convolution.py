@@ -66,3 +66,56 @@ class Convolution:
                 self.weight.to_mkldnn(), [1, 1], pair, [1, 1], 1, list(planes.shape)
             )
         return self._packed[planes.shape]
+
+
+def filled(channels: Channels, count: int) -> Channels:
+    """`count` channels, the last ones empty."""
+    return channels + [-1] * (count - len(channels))
+
+
+class Layers:
+    """Makes convolutions of the weights of a network, each with its channels in another order.
+
+    Args:
+        weights: the network's state dictionary.
+        dtype: of the elements.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+        self.weights = weights
+        self.dtype = dtype
+
+    def conv(
+        self, name: str, inputs: Channels | None = None, *, stride: int = 1, leaky: bool = True
+    ) -> Convolution:
+        """A 3 x 3 convolution of a buffer that holds `inputs`."""
+        weight, bias = self._named(name)
+        weight = weight if inputs is None else arranged(weight, inputs, 1)
+        return Convolution(weight, bias, self.dtype, stride=stride, leaky=leaky)
+
+    def residuals(self, name: str, count: int) -> tuple[Convolution, ...]:
+        """leaky(x + beta conv(x)) as one convolution each: the identity is a kernel too."""
+        found = []
+        for k in range(count):
+            weight, bias = self._named(f"{name}.{k}.conv")
+            beta = self.weights[f"{name}.{k}.beta"].flatten()
+            weight = weight * beta[:, None, None, None]
+            weight[range(len(beta)), range(len(beta)), 1, 1] += 1
+            found.append(Convolution(weight, bias * beta, self.dtype))
+        return tuple(found)
+
+    def up(self, name: str, outputs: Channels) -> Convolution:
+        """A transposed 4 x 4 convolution into a buffer that holds `outputs`."""
+        weight, bias = self._named(name)
+        weight, bias = arranged(weight, outputs, 1), arranged(bias, outputs, 0)
+        return Convolution(weight, bias, self.dtype, leaky=False, transposed=True)
+
+    def shuffled(self, name: str, planes: int, each: int) -> Convolution:
+        """Transposed; its output is a pixel's planes side by side, for each of 2 x 2 pixels."""
+        channels: Channels = []
+        for part in range(4):
+            channels += filled([4 * plane + part for plane in range(planes)], each)
+        return self.up(name, channels)
+
+    def _named(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]

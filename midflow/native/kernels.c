@@ -46,7 +46,7 @@ typedef uint16_t h16 __attribute__((vector_size(32)));
 struct job {
     int32_t height, width, previous_height, previous_width;
     int32_t encoder_width, features, matched, radius;
-    int32_t entrance_channels, spare;
+    int32_t entrance_channels, grid;
     float ratio; /* size of this level over that of the previous estimate */
     float time, low, high;
     const float *source;
@@ -63,9 +63,13 @@ struct job {
 
 #define ELEMENT_IS_BFLOAT16 0
 #include "elements.h"
+#include "pyramid.h"
+#include "ifnet.h"
 #undef ELEMENT_IS_BFLOAT16
 #define ELEMENT_IS_BFLOAT16 1
 #include "elements.h"
+#include "pyramid.h"
+#include "ifnet.h"
 
 typedef void kernel(const struct job *, int, int);
 
@@ -73,8 +77,10 @@ typedef void kernel(const struct job *, int, int);
 static kernel *const KERNELS[] = {
     interleave_float32, halve_float32, level_inputs_float32, normalize_float32,
     correlate_float32, update_float32, detail_inputs_float32, paint_float32,
+    work_float32, block_inputs_float32, add_flow_float32, mix_frames_float32,
     interleave_bfloat16, halve_bfloat16, level_inputs_bfloat16, normalize_bfloat16,
     correlate_bfloat16, update_bfloat16, detail_inputs_bfloat16, paint_bfloat16,
+    work_bfloat16, block_inputs_bfloat16, add_flow_bfloat16, mix_frames_bfloat16,
 };
 
 struct work {

@@ -15,7 +15,7 @@ from torch import Tensor
 _I, _F, _P = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
 _NUMBERS = (
     "height", "width", "previous_height", "previous_width", "encoder_width", "features", "matched",
-    "radius", "entrance_channels", "spare",
+    "radius", "entrance_channels", "grid",
 )  # fmt: skip
 _REALS = ("ratio", "time", "low", "high")
 _BUFFERS = (
@@ -24,7 +24,7 @@ _BUFFERS = (
 )  # fmt: skip
 _KERNELS = (
     "interleave", "halve", "level_inputs", "normalize", "correlate", "update", "detail_inputs",
-    "paint",
+    "paint", "work", "block_inputs", "add_flow", "mix_frames",
 )  # fmt: skip
 _TYPES = (torch.float32, torch.bfloat16)
 
@@ -86,3 +86,24 @@ def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:
     assert library is not None
     number = _TYPES.index(dtype) * len(_KERNELS) + _KERNELS.index(kernel)
     library.midflow_run(number, ctypes.byref(job), rows, torch.get_num_threads())
+
+
+class Buffers:
+    """Memory that the next frame of the same size uses again: fresh pages cost time."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[tuple[str, tuple[int, ...], torch.dtype], Tensor] = {}
+        self._size: tuple[int, ...] = ()
+
+    def fit(self, size: tuple[int, ...]) -> None:
+        """Lets go of everything where frames have another size than those before."""
+        if size != self._size:
+            self._tensors.clear()
+            self._size = size
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        """The tensor of that name, shape and type; 0 everywhere when it is new."""
+        key = name, shape, dtype
+        if key not in self._tensors:
+            self._tensors[key] = torch.zeros(shape, dtype=dtype)
+        return self._tensors[key]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from midflow.native.convolution import Channels, Convolution, arranged
+from midflow.native.convolution import Channels, Convolution, Layers, filled
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
 
@@ -27,57 +27,26 @@ class Convolutions:
     detail: tuple[Convolution, ...]
 
 
-def _filled(channels: Channels, count: int) -> Channels:
-    return channels + [-1] * (count - len(channels))
-
-
 def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions:
     """Arranges the weights for elements of `dtype`."""
-    config, weights = model.config, model.state_dict()
-
-    def layer(
-        name: str, order: Channels | None = None, *, stride: int = 1, leaky: bool = True
-    ) -> Convolution:
-        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        weight = weight if order is None else arranged(weight, order, 1)
-        return Convolution(weight, bias, dtype, stride=stride, leaky=leaky)
-
-    def residuals(name: str, count: int) -> tuple[Convolution, ...]:
-        """leaky(x + beta conv(x)) as one convolution each: the identity is a kernel too."""
-        found = []
-        for k in range(count):
-            beta = weights[f"{name}.{k}.beta"].flatten()
-            weight = weights[f"{name}.{k}.conv.weight"] * beta[:, None, None, None]
-            weight[range(len(beta)), range(len(beta)), 1, 1] += 1
-            found.append(Convolution(weight, weights[f"{name}.{k}.conv.bias"] * beta, dtype))
-        return tuple(found)
-
-    def shuffled(name: str, planes: int, each: int) -> Convolution:
-        """Transposed; its output is a pixel's planes side by side, for each of 2 x 2 pixels."""
-        channels: Channels = []
-        for part in range(4):
-            channels += _filled([4 * plane + part for plane in range(planes)], each)
-        weight = arranged(weights[f"{name}.weight"], channels, 1)
-        bias = arranged(weights[f"{name}.bias"], channels, 0)
-        return Convolution(weight, bias, dtype, leaky=False, transposed=True)
-
+    config, layers = model.config, Layers(model.state_dict(), dtype)
     view = 3 + config.width
-    own = _filled([*range(3, view), 0, 1, 2], config.width + VIEW)  # features, then the picture
+    own = filled([*range(3, view), 0, 1, 2], config.width + VIEW)  # features, then the picture
     return Convolutions(
         encoder=(
-            layer("encode.cnn0.0", [0, 1, 2, -1], stride=2),
-            layer("encode.cnn1.0"),
-            layer("encode.cnn2", leaky=False),
+            layers.conv("encode.cnn0.0", [0, 1, 2, -1], stride=2),
+            layers.conv("encode.cnn1.0"),
+            layers.conv("encode.cnn2", leaky=False),
         ),
-        entrance=layer("block.entrance.0", _entrance_channels(config), stride=2),
-        matcher=layer("block.matcher", own, stride=2, leaky=False),
-        merge=layer("block.merge.0", stride=2),
-        trunk=residuals("block.trunk", config.depth),
-        lastconv=shuffled("block.lastconv", 6 + config.features, 16),
+        entrance=layers.conv("block.entrance.0", _entrance_channels(config), stride=2),
+        matcher=layers.conv("block.matcher", own, stride=2, leaky=False),
+        merge=layers.conv("block.merge.0", stride=2),
+        trunk=layers.residuals("block.trunk", config.depth),
+        lastconv=layers.shuffled("block.lastconv", 6 + config.features, STATE),
         detail=(
-            layer("detail.entrance.0", _detail_channels(config), stride=2),
-            *residuals("detail.trunk", config.detail_depth),
-            shuffled("detail.lastconv", 6, 8),
+            layers.conv("detail.entrance.0", _detail_channels(config), stride=2),
+            *layers.residuals("detail.trunk", config.detail_depth),
+            layers.shuffled("detail.lastconv", 6, 8),
         ),
     )
 
@@ -93,9 +62,9 @@ def _entrance_channels(config: PyramidConfig) -> Channels:
     return [
         *range(3, view),
         *range(view + 3, 2 * view),
-        *_filled(estimate, STATE - 3),
+        *filled(estimate, STATE - 3),
         *(time, missed, missed + 1),
-        *(channel for color in colors for channel in _filled([*color], 4)),
+        *(channel for color in colors for channel in filled([*color], 4)),
     ]
 
 
@@ -106,4 +75,4 @@ def _detail_channels(config: PyramidConfig) -> Channels:
     time, logit = 56, 57
     flow = logit + 1 + config.features
     estimate = [*range(flow, flow + 4), *range(logit, logit + 1 + config.features)]
-    return [*pixels, *_filled(estimate, STATE - 1), time]
+    return [*pixels, *filled(estimate, STATE - 1), time]

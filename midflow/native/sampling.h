@@ -235,3 +235,14 @@ INLINE v4 bilinear(const struct job *job, const float *picture, const struct blo
     return upper + block->rest[axis + 1][lane] * (lower - upper);
 }
 
+/* The same of eight floats a pixel. */
+INLINE v8 bilinear8(const struct job *job, const float *frame, struct places places, int axis) {
+    const int left = places.whole[axis], top = places.whole[axis + 1];
+    const float *from = frame + 8L * (top * (long)job->width + left);
+    const long right = left < job->width - 1 ? 8 : 0;
+    const long below = top < job->height - 1 ? 8L * job->width : 0;
+    const v8 a = load8f(from), c = load8f(from + below);
+    const v8 upper = a + places.rest[axis] * (load8f(from + right) - a);
+    const v8 lower = c + places.rest[axis] * (load8f(from + below + right) - c);
+    return upper + places.rest[axis + 1] * (lower - upper);
+}

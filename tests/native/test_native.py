@@ -11,7 +11,7 @@ import midflow
 from midflow.errors import OptionError
 from midflow.interpolator import Interpolator
 from midflow.native import library
-from midflow.native.pyramid import NativePyramid, why_not
+from midflow.native.network import NativeNetwork, why_not
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
 
@@ -68,7 +68,7 @@ def test_the_kernels_compute_what_the_network_computes(config: PyramidConfig) ->
     for height, width in ((cell, cell), (5 * cell, 3 * cell), (3 * cell, 9 * cell)):
         img0, img1 = frames(height, width)
         with torch.inference_mode():
-            expected, native = net(img0, img1, 0.3), NativePyramid(net)(img0, img1, 0.3)
+            expected, native = net(img0, img1, 0.3), NativeNetwork(net)(img0, img1, 0.3)
         assert expected.flow.abs().max() > 0.1  # something moves
         torch.testing.assert_close(native.flow, expected.flow, atol=2e-3, rtol=1e-4)
         torch.testing.assert_close(native.weight, expected.weight, atol=1e-3, rtol=0)
@@ -103,7 +103,7 @@ def test_the_bundled_model_runs_natively_and_bfloat16_stays_near() -> None:
 @needs_kernels
 def test_sizes_in_turn_and_batches_leave_nothing_behind() -> None:
     net = network()
-    painter = NativePyramid(net)
+    painter = NativeNetwork(net)
     with torch.inference_mode():
         for height, width, batch in ((16, 48, 1), (40, 16, 2), (16, 48, 1)):
             img0, img1 = frames(height, width, batch)
@@ -113,7 +113,7 @@ def test_sizes_in_turn_and_batches_leave_nothing_behind() -> None:
 
 @needs_kernels
 def test_the_frame_alone_is_the_same_frame() -> None:
-    painter, (img0, img1) = NativePyramid(network()), frames(24, 32)
+    painter, (img0, img1) = NativeNetwork(network()), frames(24, 32)
     with torch.inference_mode():
         alone, whole = painter(img0, img1, 0.5, only_frame=True), painter(img0, img1, 0.5)
     assert torch.equal(alone.frame, whole.frame)
@@ -124,7 +124,7 @@ def test_the_frame_alone_is_the_same_frame() -> None:
 def test_pictures_beyond_white_keep_their_range() -> None:
     net, (img0, img1) = network(), frames(24, 32)
     with torch.inference_mode():
-        native = NativePyramid(net)(3 * img0 - 1, 3 * img1 - 1, 0.5)
+        native = NativeNetwork(net)(3 * img0 - 1, 3 * img1 - 1, 0.5)
         expected = net(3 * img0 - 1, 3 * img1 - 1, 0.5)
     assert expected.frame.max() > 1.2
     assert (native.frame - expected.frame).abs().max() < 2e-3
@@ -136,7 +136,7 @@ def test_no_value_leads_outside_of_memory(bad: float) -> None:
     net, (img0, img1) = network(), frames(24, 32)
     img0[..., 5, 7] = bad
     with torch.inference_mode():
-        assert NativePyramid(net)(img0, img1, 0.5).frame.shape == img0.shape
+        assert NativeNetwork(net)(img0, img1, 0.5).frame.shape == img0.shape
 
 
 @needs_kernels
@@ -144,18 +144,18 @@ def test_no_value_leads_outside_of_memory(bad: float) -> None:
 def test_the_number_of_threads_does_not_matter(threads: int) -> None:
     net, (img0, img1) = network(), frames(120, 136)
     with torch.inference_mode():
-        expected = NativePyramid(net)(img0, img1, 0.5).frame
+        expected = NativeNetwork(net)(img0, img1, 0.5).frame
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            found = NativePyramid(net)(img0, img1, 0.5).frame
+            found = NativeNetwork(net)(img0, img1, 0.5).frame
         finally:
             torch.set_num_threads(before)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_without_kernels_torch_paints_and_native_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("midflow.native.pyramid.load_library", lambda: None)
+    monkeypatch.setattr("midflow.native.network.load_library", lambda: None)
     assert Interpolator(network(), "cpu").backend == "torch"
     assert Interpolator(network(), "cpu").precision == "float32"
     with pytest.raises(OptionError, match="without a C compiler"):

@@ -4,16 +4,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midflow.native.library import Job, run
+from midflow.native.library import Buffers, Job, run
 from midflow.native.packing import STATE, VIEW, pack
 from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.pyramid import PyramidNet
-from midflow.nets.pyramid_config import CELL
+from midflow.nets.pyramid_config import CELL, PyramidConfig
 
 _LANES = 16  # as in kernels.c
+_MOST_FEATURES = 8  # what fits into an estimate of 16 channels beside flow, logit and time
 
 
-class SamplePainter:
+def fits(config: PyramidConfig) -> bool:
+    """Whether the kernels are made for such a network."""
+    return (
+        config.width % 8 == 0
+        and config.matched % 8 == 0
+        and config.matched <= 64
+        and config.features <= _MOST_FEATURES
+        and config.radius <= 4
+        and config.detail > 0
+    )
+
+
+class PyramidPainter:
     """Runs a network for a batch of one, in one precision.
 
     Args:
@@ -21,11 +34,13 @@ class SamplePainter:
         dtype: of the elements that convolutions read, float32 or bfloat16.
     """
 
+    encodes_scale = True
+    """Whether a frame is encoded otherwise at another flow scale."""
+
     def __init__(self, model: PyramidNet, dtype: torch.dtype) -> None:
         self.config = model.config
         self.dtype = dtype
-        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
-        self._shape: tuple[int, ...] = ()
+        self._buffers = Buffers()
         with torch.no_grad():
             self._convolutions = pack(model, dtype)
 
@@ -70,12 +85,14 @@ class SamplePainter:
         run("halve", job, high, self.dtype)
         return half, elements
 
-    def paint(self, enc0: Encoded, enc1: Encoded, time: float, only_frame: bool) -> Prediction:
-        """As `PyramidNet.forward`; with `only_frame` flow and weight are empty."""
-        shape = tuple(enc0.image.shape)
-        if shape != self._shape:
-            self._buffers.clear()
-            self._shape = shape
+    def paint(
+        self, enc0: Encoded, enc1: Encoded, time: float, flow_scale: float, only_frame: bool
+    ) -> Prediction:
+        """As `PyramidNet.forward`; with `only_frame` flow and weight are empty.
+
+        Both frames are encoded for `flow_scale`.
+        """
+        self._buffers.fit(enc0.image.shape)
         state = self._levels(enc0.features[2:], enc1.features[2:], time)
         return self._full_size(enc0, enc1, state, time, only_frame)
 
@@ -188,15 +205,11 @@ class SamplePainter:
         run("paint", job, height, self.dtype)
         return Prediction(frame, flow, weight)
 
-    def _elements(self, name: str, *shape: int) -> Tensor:
-        return self._buffer(name, *shape, dtype=self.dtype)
+    def _buffer(self, name: str, *shape: int) -> Tensor:
+        return self._buffers.get(name, shape)
 
-    def _buffer(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Memory that the next frame of this size uses again: fresh pages cost time."""
-        key = name, shape
-        if key not in self._buffers:
-            self._buffers[key] = torch.zeros(shape, dtype=dtype)
-        return self._buffers[key]
+    def _elements(self, name: str, *shape: int) -> Tensor:
+        return self._buffers.get(name, shape, self.dtype)
 
 
 def _rounded(count: int, multiple: int) -> int:

@@ -1,20 +1,21 @@
-"""NativePyramid: what a PyramidNet computes, without gradients, several times faster on a CPU."""
+"""NativeNetwork: what a network computes, without gradients, several times faster on a CPU."""
 
 import threading
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from midflow.errors import OptionError
+from midflow.native import ifnet_painter, pyramid_painter
+from midflow.native.ifnet_painter import IFNetPainter
 from midflow.native.library import load_library
-from midflow.native.sample import SamplePainter
+from midflow.native.pyramid_painter import PyramidPainter
+from midflow.nets.ifnet import IFNet
 from midflow.nets.prediction import Encoded, Prediction, one_batch
 from midflow.nets.pyramid import PyramidNet
-from midflow.nets.pyramid_config import PyramidConfig
-
-_MOST_FEATURES = 8  # what fits into an estimate of 16 channels beside flow, logit and time
 
 
 def why_not(model: object, device: torch.device, precision: str) -> str | None:
@@ -23,8 +24,8 @@ def why_not(model: object, device: torch.device, precision: str) -> str | None:
         return f"its kernels are for CPUs, the device is {device}"
     if precision == "float16":
         return "it knows the precisions float32 and bfloat16"
-    if not isinstance(model, PyramidNet) or not _fits(model.config):
-        return "its kernels are made for networks like midflow-2"
+    if _painter_class(model) is None:
+        return "its kernels are made for networks like midflow-2, 4.25 and 4.26"
     if load_library() is None:
         return "midflow was installed without a C compiler, which makes its kernels"
     if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
@@ -32,25 +33,23 @@ def why_not(model: object, device: torch.device, precision: str) -> str | None:
     return None
 
 
-def _fits(config: PyramidConfig) -> bool:
-    return (
-        config.width % 8 == 0
-        and config.matched % 8 == 0
-        and config.matched <= 64
-        and config.features <= _MOST_FEATURES
-        and config.radius <= 4
-        and config.detail > 0
-    )
-
-
 @cache
 def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 by itself."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, question, bool)() for question in questions)
 
 
-class NativePyramid:
-    """Stands in for a `PyramidNet` in an `Interpolator`.
+def _painter_class(model: object) -> type[PyramidPainter] | type[IFNetPainter] | None:
+    if isinstance(model, PyramidNet) and pyramid_painter.fits(model.config):
+        return PyramidPainter
+    if isinstance(model, IFNet) and ifnet_painter.fits(model.config):
+        return IFNetPainter
+    return None
+
+
+class NativeNetwork:
+    """Stands in for a network in an `Interpolator`.
 
     Under autocast with bfloat16 the convolutions are in bfloat16; flow, sampling and blending are
     float32 always.
@@ -61,15 +60,18 @@ class NativePyramid:
 
     can_omit_flow = True
 
-    def __init__(self, model: PyramidNet) -> None:
+    def __init__(self, model: Any) -> None:
         self.config = model.config
         self.release = model.release
         self._model = model
-        self._painters: dict[torch.dtype, SamplePainter] = {}
+        found = _painter_class(model)
+        assert found is not None
+        self._painter_class = found
+        self._painters: dict[torch.dtype, PyramidPainter | IFNetPainter] = {}
         self._lock = threading.Lock()
 
     def encode_frame(self, image: Tensor) -> Encoded:
-        """As `PyramidNet.encode_frame`: pictures and features, channels last, coarse to fine."""
+        """As the network's; what is kept lies otherwise in memory."""
         return self._encode_at(image, 1.0)
 
     def __call__(
@@ -82,16 +84,20 @@ class NativePyramid:
         ensemble: bool = False,
         only_frame: bool = False,
     ) -> Prediction:
-        """As `PyramidNet.forward`; with `only_frame` flow and weight are not kept, and empty."""
+        """As the network's `forward`; with `only_frame` flow and weight are not kept, and empty."""
         if ensemble:
-            raise OptionError("this network has no ensemble: its block has no swapped form")
-        if flow_scale != 1:
+            raise OptionError("backend native has no ensemble; backend torch may")
+        if not self._painter_class.encodes_scale and flow_scale > 1:  # grids finer than the frame
+            images = (x.image if isinstance(x, Encoded) else x for x in (frame0, frame1))
+            prediction: Prediction = self._model(*images, timestep, flow_scale=flow_scale)
+            return prediction
+        if self._painter_class.encodes_scale and flow_scale != 1:
             frame0, frame1 = (self._encode_at(frame, flow_scale) for frame in (frame0, frame1))
         enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         with self._lock:
             painter = self._painter()
             predictions = [
-                painter.paint(enc0.sample(i), enc1.sample(i), time, only_frame)
+                painter.paint(enc0.sample(i), enc1.sample(i), time, flow_scale, only_frame)
                 for i, time in enumerate(t.flatten().tolist())
             ]
         return Prediction(*(_batch(parts) for parts in zip(*predictions, strict=True)))
@@ -103,12 +109,12 @@ class NativePyramid:
             samples = [painter.encode(image[i : i + 1], flow_scale) for i in range(len(image))]
         return Encoded(image, tuple(_batch(parts) for parts in zip(*samples, strict=True)))
 
-    def _painter(self) -> SamplePainter:
+    def _painter(self) -> PyramidPainter | IFNetPainter:
         """In the precision of the moment."""
         is_half = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if is_half else torch.float32
         if dtype not in self._painters:
-            self._painters[dtype] = SamplePainter(self._model, dtype)
+            self._painters[dtype] = self._painter_class(self._model, dtype)
         return self._painters[dtype]
 
 
