@@ -228,7 +228,7 @@ def test_a_target_that_cannot_be_written_is_one_line(clip, tmp_path, target, cod
         (["--factor", "0.5"], "factor must be at least 1"),
         (["--fps", "-5"], "fps must be above 0"),
         (["--device", "abacus"], "device must be"),
-        (["--precision", "float8"], "precision must be one of float32"),
+        (["--precision", "float8"], "precision must be one of auto, float32"),
         (["--flow-scale", "3"], "flow_scale must be one of"),
         (["--ensemble"], "has no ensemble"),
         (["--codec", "h26"], "there is no video encoder"),

@@ -12,8 +12,10 @@ from midflow.errors import OptionError
 from midflow.interpolator import Interpolator
 from midflow.native import library
 from midflow.native.network import NativeNetwork, why_not
+from midflow.nets.ifnet import IFNet
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
+from midflow.nets.releases import RELEASES
 
 CPU = torch.device("cpu")
 SMALL = PyramidConfig(
@@ -73,6 +75,24 @@ def test_the_kernels_compute_what_the_network_computes(config: PyramidConfig) ->
         torch.testing.assert_close(native.flow, expected.flow, atol=2e-3, rtol=1e-4)
         torch.testing.assert_close(native.weight, expected.weight, atol=1e-3, rtol=0)
         torch.testing.assert_close(native.frame, expected.frame, atol=2e-3, rtol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("release", ["4.22.lite", "4.25", "4.26"])
+def test_the_newest_releases_run_natively(release: str) -> None:
+    torch.manual_seed(1)
+    net = IFNet(RELEASES[release].config).eval()
+    img0, img1 = frames(64, 136)
+    for flow_scale in (0.5, 1.0, 2.0):
+        both = [
+            Interpolator(net, "cpu", "float32", flow_scale, backend=backend).predict(
+                img0, img1, [0.25, 0.8]
+            )
+            for backend in ("native", "torch")
+        ]
+        assert both[0].flow.abs().max() > 0.1
+        assert largest_difference(*both) < 1e-3
+    assert Interpolator(net, "cpu").backend == "native"
 
 
 @needs_kernels
