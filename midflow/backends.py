@@ -179,3 +179,6 @@ BACKENDS: dict[str, Make] = {
     "export": partial(_exported, ".pt2"),
 }
 """Everything that `backend=` may be, besides "auto"."""
+
+AT_ONCE = ("native", "torch")
+"""Those that need no file made or compiled first."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from midflow.backends import BACKENDS
+from midflow.backends import AT_ONCE
 from midflow.bench.clips import Clips
 from midflow.bench.machine import describe_machine, usable_cores
 from midflow.bench.options import FEWEST_FRAMES, BenchOptions
@@ -85,7 +85,7 @@ def _load(name: str) -> tuple[nn.Module, bool]:
 
 
 def _settings(options: BenchOptions) -> Iterator[tuple[Setting, Fraction]]:
-    backends = options.backends or tuple(BACKENDS)
+    backends = options.backends or AT_ONCE
     by_size = product(options.sizes, options.models, backends, options.precisions)
     for (width, height), model, backend, precision in by_size:
         for factor in options.factors_at((width, height)):
