@@ -1,23 +1,28 @@
-"""The forward pass that runs against the one step by step: same weights, same frames, alternating.
+"""The forward passes that run against the one step by step: same weights and frames, alternating.
 
     python benchmarks/speed_forward.py [--model 4.25] [--size 1280x720] [--rounds 9] [--json OUT]
 
-Prints the medians of both, their ratio and the largest difference of the frames.
+Prints the medians, the ratios of the plain one to the others, and how near their frames are to its.
+Native, where it can run the network, is measured as an Interpolator uses it: both frames encoded.
 """
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 import midflow
+from midflow.native.network import NativeNetwork, why_not
 from midflow.nets.ifnet import IFNet
 from midflow.nets.plain import plain_forward
+from midflow.nets.prediction import Prediction
 from midflow.nets.releases import RELEASES
 from midflow.padding import Padding
 
@@ -37,27 +42,44 @@ def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return wide[..., 6:].clamp(0, 1), wide[..., :-6].clamp(0, 1)
 
 
-def measure(name: str, height: int, width: int, rounds: int) -> dict[str, float | str]:
+def measure(name: str, height: int, width: int, rounds: int) -> dict[str, Any]:
     net = network(name)
     padding = Padding(height, width, net.config.pad_multiple)
     img0, img1 = (padding.pad(x) for x in pair(height, width))
-    forwards = {"plain": lambda: plain_forward(net, img0, img1), "fast": lambda: net(img0, img1)}
-    seconds: dict[str, list[float]] = {"plain": [], "fast": []}
+    forwards = {"plain": lambda: plain_forward(net, img0, img1), "torch": lambda: net(img0, img1)}
+    if why_not(net, img0.device, "auto") is None:
+        native = NativeNetwork(net)
+
+        def half() -> Prediction:
+            with torch.autocast("cpu", torch.bfloat16):
+                return native(img0, img1, only_frame=True)
+
+        forwards |= {
+            "native": lambda: native(img0, img1, only_frame=True),
+            "native bfloat16": half,
+        }
+    seconds: dict[str, list[float]] = {key: [] for key in forwards}
     frames = {key: forward().frame for key, forward in forwards.items()}  # warm-up
     for _ in range(rounds):
         for key, forward in forwards.items():
             start = time.perf_counter()
             forward()
             seconds[key].append(time.perf_counter() - start)
-    plain, fast = (statistics.median(seconds[key]) for key in ("plain", "fast"))
+    medians = {key: statistics.median(values) for key, values in seconds.items()}
     return {
         "model": name,
         "size": f"{width}x{height}",
-        "plain_seconds": round(plain, 4),
-        "fast_seconds": round(fast, 4),
-        "ratio": round(plain / fast, 3),
-        "max_difference": float((frames["plain"] - frames["fast"]).abs().max()),
+        "seconds": {key: round(value, 4) for key, value in medians.items()},
+        "ratio": {key: round(medians["plain"] / value, 3) for key, value in medians.items()},
+        "max_difference": {
+            key: float((frame - frames["plain"]).abs().max()) for key, frame in frames.items()
+        },
+        "psnr": {key: round(psnr(frame, frames["plain"]), 1) for key, frame in frames.items()},
     }
+
+
+def psnr(frame: torch.Tensor, reference: torch.Tensor) -> float:
+    return -10 * math.log10(float((frame - reference).square().mean()) + 1e-12)
 
 
 @torch.inference_mode()

@@ -51,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", nargs="*", default=["midflow-2", "4.25"])
     parser.add_argument("--precision", nargs="*", default=["float32", "bfloat16"])
-    parser.add_argument("--backend", nargs="*", default=["torch"], help="torch alone has bfloat16")
+    parser.add_argument(
+        "--backend", nargs="*", default=["torch", "native"], help="others have float32 only"
+    )
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

@@ -107,7 +107,9 @@ void midflow_run(int number, const struct job *job, int rows, int threads) {
     if (!gomp) gomp = (parallel *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
     struct work work = {KERNELS[number], job, rows, rows, 0};
     if (gomp && threads > 1 && (long)rows * job->width > 4096) {
-        work.each = (rows / (2 * threads) + 2) / 2 * 2; /* even: some take rows in pairs */
+        /* even: some take rows in pairs; not too few: some make the rows around theirs as well */
+        work.each = (rows / (2 * threads) + 2) / 2 * 2;
+        if (work.each < 16) work.each = 16;
         gomp(share, &work, threads, 0);
     } else {
         share(&work);

@@ -19,7 +19,7 @@ from midflow.nets.pyramid import PyramidNet
 
 
 def why_not(model: object, device: torch.device, precision: str) -> str | None:
-    """Why `NativePyramid` cannot run a network there; None where it can."""
+    """Why `NativeNetwork` cannot run a network there; None where it can."""
     if device.type != "cpu":
         return f"its kernels are for CPUs, the device is {device}"
     if precision == "float16":
