@@ -1,7 +1,7 @@
 /* midflow's kernels for inference on a CPU: what lies between the convolutions of a PyramidNet, each
    in one pass over the picture. What they compute is said in midflow/nets; here it is only quicker.
 
-   A kernel works on rows [first, last) of a job; `midflow_run` shares the rows out among threads. */
+   A kernel works on rows [first, last) of a job; `midflow_run_rows` shares the rows out among threads. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -58,6 +58,8 @@ struct job {
     float *state, *frame, *flow, *weight;
 };
 
+static int failures; /* of allocations, since the library was loaded */
+
 #include "sampling.h"
 #include "photometric.h"
 
@@ -100,12 +102,13 @@ static void share(void *pointer) {
 }
 
 /* Runs a kernel on rows [0, rows) with `threads` of the OpenMP that torch has loaded, whose pool is
-   warm; alone where there is none. */
-void midflow_run(int number, const struct job *job, int rows, int threads) {
+   warm; alone where there is none. Not 0: memory did not suffice. */
+int midflow_run_rows(int number, const struct job *job, int rows, int threads) {
     typedef void parallel(void (*)(void *), void *, unsigned, unsigned);
     static parallel *gomp;
     if (!gomp) gomp = (parallel *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
     struct work work = {KERNELS[number], job, rows, rows, 0};
+    const int before = __atomic_load_n(&failures, __ATOMIC_RELAXED);
     if (gomp && threads > 1 && (long)rows * job->width > 4096) {
         /* even: some take rows in pairs; not too few: some make the rows around theirs as well */
         work.each = (rows / (2 * threads) + 2) / 2 * 2;
@@ -114,6 +117,7 @@ void midflow_run(int number, const struct job *job, int rows, int threads) {
     } else {
         share(&work);
     }
+    return __atomic_load_n(&failures, __ATOMIC_RELAXED) != before;
 }
 
 int midflow_job_size(void) { return sizeof(struct job); }

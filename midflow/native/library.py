@@ -60,13 +60,13 @@ def load_library() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(spec.origin)
-        library.midflow_run.argtypes = (
+        library.midflow_run_rows.argtypes = (
             ctypes.c_int,
             ctypes.POINTER(Job),
             ctypes.c_int,
             ctypes.c_int,
         )
-        library.midflow_run.restype = None
+        library.midflow_run_rows.restype = ctypes.c_int
         fits = library.midflow_job_size() == ctypes.sizeof(Job)
     except (OSError, AttributeError):
         return None
@@ -81,11 +81,15 @@ def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:
         job: everything it reads and writes.
         rows: how many there are.
         dtype: of the elements it reads and writes, float32 or bfloat16.
+
+    Raises:
+        MemoryError: memory did not suffice.
     """
     library = load_library()
     assert library is not None
     number = _TYPES.index(dtype) * len(_KERNELS) + _KERNELS.index(kernel)
-    library.midflow_run(number, ctypes.byref(job), rows, torch.get_num_threads())
+    if library.midflow_run_rows(number, ctypes.byref(job), rows, torch.get_num_threads()):
+        raise MemoryError("not enough memory for the rows a kernel keeps")
 
 
 class Buffers:

@@ -29,8 +29,11 @@ INLINE struct rows rows_from(const struct job *job, int first) {
     const long stride = (job->width + LANES - 1) / LANES * LANES + 2 * LANES;
     const long count = (6 * WARPED_ROWS + 5 * (KEPT + 1) + 1) * stride + LANES;
     float *memory = calloc(count, sizeof *memory);
-    if (!memory) abort();
     struct rows rows = {.stride = stride, .warped = memory};
+    if (!memory) {
+        __atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
+        return rows;
+    }
     rows.smooth = rows.warped + 6 * WARPED_ROWS * stride;
     rows.raw = rows.smooth + 5 * KEPT * stride + LANES;
     rows.mean = rows.raw + 5 * stride;

@@ -57,6 +57,7 @@ KERNEL(level_inputs) {
     const long size = (long)job->height * job->width;
     const int wide = job->encoder_width, each = wide + 8;
     struct rows rows = rows_from(job, first);
+    if (!rows.warped) return;
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
         photometric_row(job, &rows, y);
@@ -191,6 +192,7 @@ KERNEL(detail_inputs) {
     struct job half = *job;
     half.ratio = job->ratio / 2;
     struct rows rows = rows_from(job, first);
+    if (!rows.warped) return;
     for (int y = first; y < last; y++) {
         struct line line = line_at(&half, y / 2);
         photometric_row(job, &rows, y);

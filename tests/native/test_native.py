@@ -194,3 +194,15 @@ def test_a_device_or_precision_it_does_not_have_is_said() -> None:
     with pytest.raises(OptionError, match="float32 and bfloat16"):
         Interpolator(network(), "cpu", "float16", backend="native")
     assert Interpolator(network(), "cpu", "float16").backend == "torch"
+
+
+@needs_kernels
+def test_memory_that_runs_out_in_a_kernel_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        @staticmethod
+        def midflow_run_rows(*_: object) -> int:
+            return 1
+
+    monkeypatch.setattr(library, "load_library", lambda: Library)
+    with pytest.raises(MemoryError):
+        NativeNetwork(network())(*frames(16, 16), 0.5)
