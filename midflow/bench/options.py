@@ -33,7 +33,7 @@ class BenchOptions:
     """Releases, or paths of weights."""
     backends: tuple[str, ...] = ()
     """What runs the network; empty: everything that is there."""
-    precisions: tuple[str, ...] = ("float32",)
+    precisions: tuple[str, ...] = ("auto",)
     """Of the convolutions."""
     device: str = "auto"
     """As for `Interpolator`."""
@@ -56,7 +56,7 @@ class BenchOptions:
             raise OptionError(f"CLIP must be a video file, got {self.clip}: check the name")
         for name, values, choices in (
             ("backend", self.backends, ("auto", *BACKENDS)),
-            ("precision", self.precisions, tuple(PRECISIONS)),
+            ("precision", self.precisions, ("auto", *PRECISIONS)),
         ):
             for value in values:
                 if value not in choices:
