@@ -34,7 +34,9 @@ Backends = Annotated[
 ]
 Precisions = Annotated[
     list[str] | None,
-    _option("auto, float32, bfloat16 or float16, repeated for several; default: auto.", "--precision"),
+    _option(
+        "auto, float32, bfloat16 or float16, repeated for several; default: auto.", "--precision"
+    ),
 ]
 Sizes = Annotated[
     list[str] | None,
