@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from midflow.native.convolution import Channels, Convolution, Layers, filled
-from midflow.native.library import Buffers, Job, run
+from midflow.native.library import Buffers, Job, run, set_outputs
 from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
 from midflow.nets.prediction import Encoded, Prediction
@@ -101,17 +101,9 @@ class IFNetPainter:
             job.update((("out", head), ("ratio", float(grid)), ("source", job.state)))
             job.state = flow.data_ptr()
             run("add_flow", job, height, self.dtype)
-        return self._mixed(job, height, width, only_frame)
-
-    def _mixed(self, job: Job, height: int, width: int, only_frame: bool) -> Prediction:
-        size = (0, 0) if only_frame else (height, width)
-        frame = torch.empty(1, 3, height, width)
-        flow, weight = torch.empty(1, 4, *size), torch.empty(1, 1, *size)
-        job.frame = frame.data_ptr()
-        if not only_frame:
-            job.update((("flow", flow), ("weight", weight)))
+        outputs = set_outputs(job, height, width, only_frame)
         run("mix_frames", job, height, self.dtype)
-        return Prediction(frame, flow, weight)
+        return outputs
 
 
 def _block(layers: Layers, k: int, model: IFNet) -> _Block:

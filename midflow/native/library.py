@@ -12,6 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from midflow.nets.prediction import Prediction
+
 _I, _F, _P = ctypes.c_int32, ctypes.c_float, ctypes.c_void_p
 _NUMBERS = (
     "height", "width", "previous_height", "previous_width", "encoder_width", "features", "matched",
@@ -90,6 +92,18 @@ def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:
     number = _TYPES.index(dtype) * len(_KERNELS) + _KERNELS.index(kernel)
     if library.midflow_run_rows(number, ctypes.byref(job), rows, torch.get_num_threads()):
         raise MemoryError("not enough memory for the rows a kernel keeps")
+
+
+def set_outputs(job: Job, height: int, width: int, only_frame: bool) -> Prediction:
+    """Gives a job what it paints into; with `only_frame` flow and weight are empty."""
+    size = (0, 0) if only_frame else (height, width)
+    outputs = Prediction(
+        torch.empty(1, 3, height, width), torch.empty(1, 4, *size), torch.empty(1, 1, *size)
+    )
+    job.frame = outputs.frame.data_ptr()
+    if not only_frame:
+        job.update((("flow", outputs.flow), ("weight", outputs.weight)))
+    return outputs
 
 
 class Buffers:

@@ -1,7 +1,6 @@
 """NativeNetwork: what a network computes, without gradients, several times faster on a CPU."""
 
 import threading
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +13,7 @@ from midflow.native.ifnet_painter import IFNetPainter
 from midflow.native.library import load_library
 from midflow.native.pyramid_painter import PyramidPainter
 from midflow.nets.ifnet import IFNet
-from midflow.nets.prediction import Encoded, Prediction, one_batch
+from midflow.nets.prediction import Encoded, Prediction, joined, one_batch, one_by_one
 from midflow.nets.pyramid import PyramidNet
 
 
@@ -62,7 +61,6 @@ class NativeNetwork:
 
     def __init__(self, model: Any) -> None:
         self.config = model.config
-        self.release = model.release
         self._model = model
         found = _painter_class(model)
         assert found is not None
@@ -96,18 +94,19 @@ class NativeNetwork:
         enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
         with self._lock:
             painter = self._painter()
-            predictions = [
-                painter.paint(enc0.sample(i), enc1.sample(i), time, flow_scale, only_frame)
-                for i, time in enumerate(t.flatten().tolist())
-            ]
-        return Prediction(*(_batch(parts) for parts in zip(*predictions, strict=True)))
+            return one_by_one(
+                lambda a, b, time: painter.paint(a, b, float(time), flow_scale, only_frame),
+                enc0,
+                enc1,
+                t,
+            )
 
     def _encode_at(self, frame: Tensor | Encoded, flow_scale: float) -> Encoded:
         image = frame.image if isinstance(frame, Encoded) else frame
         with self._lock:
             painter = self._painter()
             samples = [painter.encode(image[i : i + 1], flow_scale) for i in range(len(image))]
-        return Encoded(image, tuple(_batch(parts) for parts in zip(*samples, strict=True)))
+        return Encoded(image, tuple(joined(parts) for parts in zip(*samples, strict=True)))
 
     def _painter(self) -> PyramidPainter | IFNetPainter:
         """In the precision of the moment."""
@@ -116,7 +115,3 @@ class NativeNetwork:
         if dtype not in self._painters:
             self._painters[dtype] = self._painter_class(self._model, dtype)
         return self._painters[dtype]
-
-
-def _batch(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

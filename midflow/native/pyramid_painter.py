@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midflow.native.library import Buffers, Job, run
+from midflow.native.library import Buffers, Job, run, set_outputs
 from midflow.native.packing import STATE, VIEW, pack
 from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.pyramid import PyramidNet
@@ -186,9 +186,7 @@ class PyramidPainter:
         run("detail_inputs", job, height, self.dtype)
         for convolution in self._convolutions.detail:
             x = convolution(x)
-        frame = torch.empty(1, 3, height, width)
-        size = (0, 0) if only_frame else (height, width)
-        flow, weight = torch.empty(1, 4, *size), torch.empty(1, 1, *size)
+        outputs = set_outputs(job, height, width, only_frame)
         low0, high0, low1, high1 = (
             x for enc in (enc0, enc1) for x in enc.features[0].flatten().tolist()
         )
@@ -197,13 +195,10 @@ class PyramidPainter:
                 ("low", min(low0, low1)),
                 ("high", max(high0, high1)),
                 ("out", x),
-                ("frame", frame),
-                ("flow", None if only_frame else flow),
-                ("weight", None if only_frame else weight),
             )
         )
         run("paint", job, height, self.dtype)
-        return Prediction(frame, flow, weight)
+        return outputs
 
     def _buffer(self, name: str, *shape: int) -> Tensor:
         return self._buffers.get(name, shape)

@@ -92,35 +92,19 @@ INLINE struct corner corner_at(const struct job *job, struct line line, int colu
                            line.bottom + 16 * right, x - left};
 }
 
-/* The previous estimate brought to this size; flows, its first four, in pixels of it. */
-INLINE v16 state_at(const struct job *job, struct line line, int column) {
-    const struct corner corner = corner_at(job, line, column);
-    const v16 top = load16f(corner.top_left), bottom = load16f(corner.bottom_left);
-    const v16 upper = top + corner.across * (load16f(corner.top_right) - top);
-    const v16 lower = bottom + corner.across * (load16f(corner.bottom_right) - bottom);
-    const float r = job->ratio;
-    const v16 scale = {r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    return (upper + line.down * (lower - upper)) * scale;
-}
-
-/* Only its flow and logit. */
-INLINE v8 level_at(const struct job *job, struct line line, int column) {
-    const struct corner corner = corner_at(job, line, column);
-    const v8 top = load8f(corner.top_left), bottom = load8f(corner.bottom_left);
-    const v8 upper = top + corner.across * (load8f(corner.top_right) - top);
-    const v8 lower = bottom + corner.across * (load8f(corner.bottom_right) - bottom);
-    const float r = job->ratio;
-    return (upper + line.down * (lower - upper)) * (v8){r, r, r, r, 1, 1, 1, 1};
-}
-
-/* Only its flow. */
-INLINE v4 flow_at(const struct job *job, struct line line, int column) {
-    const struct corner corner = corner_at(job, line, column);
-    const v4 top = load4(corner.top_left), bottom = load4(corner.bottom_left);
-    const v4 upper = top + corner.across * (load4(corner.top_right) - top);
-    const v4 lower = bottom + corner.across * (load4(corner.bottom_right) - bottom);
-    return (upper + line.down * (lower - upper)) * job->ratio;
-}
+/* The previous estimate brought to this size, or its first channels; flows in pixels of it. */
+#define ESTIMATE(name, vector, load, ...)                                                  \
+    INLINE vector name(const struct job *job, struct line line, int column) {              \
+        const struct corner corner = corner_at(job, line, column);                         \
+        const vector top = load(corner.top_left), bottom = load(corner.bottom_left);       \
+        const vector upper = top + corner.across * (load(corner.top_right) - top);         \
+        const vector lower = bottom + corner.across * (load(corner.bottom_right) - bottom); \
+        const float r = job->ratio;                                                        \
+        return (upper + line.down * (lower - upper)) * (vector){__VA_ARGS__};              \
+    }
+ESTIMATE(state_at, v16, load16f, r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+ESTIMATE(level_at, v8, load8f, r, r, r, r, 1, 1, 1, 1) /* flow and logit */
+ESTIMATE(flow_at, v4, load4, r, r, r, r)
 
 /* A share of the photometric step as flows from the time to both frames. */
 INLINE v4 both_ways(const struct job *job, long i, long size, float share) {

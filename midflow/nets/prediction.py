@@ -1,6 +1,6 @@
 """What goes into a network and what comes out of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -82,4 +82,9 @@ def one_by_one(
     singles = [
         paint(enc0.sample(i), enc1.sample(i), timestep[i : i + 1]) for i in range(len(timestep))
     ]
-    return Prediction(*(torch.cat(parts) for parts in zip(*singles, strict=True)))
+    return Prediction(*(joined(parts) for parts in zip(*singles, strict=True)))
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """One batch of all parts; of a single one no copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
