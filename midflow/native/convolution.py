@@ -1,7 +1,12 @@
 """Convolutions by oneDNN, channels last, with what follows them in the same pass."""
 
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import torch
 from torch import Tensor
+
+C = TypeVar("C")
 
 _SLOPE = 0.2  # of the leaky ReLU behind convolutions, as in nets/layers.py
 
@@ -13,7 +18,7 @@ Channels = list[int]
 
 def arranged(weight: Tensor, channels: Channels, dim: int) -> Tensor:
     """A kernel for a buffer whose channels lie otherwise; zeros where it holds none."""
-    order = torch.tensor(channels)
+    order = torch.tensor(channels, device=weight.device)
     taken = weight.index_select(dim, order.clamp(min=0))
     shape = [-1 if k == dim else 1 for k in range(weight.dim())]
     return taken * (order >= 0).view(shape)
@@ -73,27 +78,31 @@ def filled(channels: Channels, count: int) -> Channels:
     return channels + [-1] * (count - len(channels))
 
 
-class Layers:
+class Layers(Generic[C]):
     """Makes convolutions of the weights of a network, each with its channels in another order.
 
     Args:
         weights: the network's state dictionary.
         dtype: of the elements.
+        make: a class like `Convolution`.
     """
 
-    def __init__(self, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+    def __init__(
+        self, weights: dict[str, Tensor], dtype: torch.dtype, make: Callable[..., C]
+    ) -> None:
         self.weights = weights
         self.dtype = dtype
+        self.make = make
 
     def conv(
         self, name: str, inputs: Channels | None = None, *, stride: int = 1, leaky: bool = True
-    ) -> Convolution:
+    ) -> C:
         """A 3 x 3 convolution of a buffer that holds `inputs`."""
         weight, bias = self._named(name)
         weight = weight if inputs is None else arranged(weight, inputs, 1)
-        return Convolution(weight, bias, self.dtype, stride=stride, leaky=leaky)
+        return self.make(weight, bias, self.dtype, stride=stride, leaky=leaky)
 
-    def residuals(self, name: str, count: int) -> tuple[Convolution, ...]:
+    def residuals(self, name: str, count: int) -> tuple[C, ...]:
         """leaky(x + beta conv(x)) as one convolution each: the identity is a kernel too."""
         found = []
         for k in range(count):
@@ -101,16 +110,16 @@ class Layers:
             beta = self.weights[f"{name}.{k}.beta"].flatten()
             weight = weight * beta[:, None, None, None]
             weight[range(len(beta)), range(len(beta)), 1, 1] += 1
-            found.append(Convolution(weight, bias * beta, self.dtype))
+            found.append(self.make(weight, bias * beta, self.dtype))
         return tuple(found)
 
-    def up(self, name: str, outputs: Channels) -> Convolution:
+    def up(self, name: str, outputs: Channels) -> C:
         """A transposed 4 x 4 convolution into a buffer that holds `outputs`."""
         weight, bias = self._named(name)
         weight, bias = arranged(weight, outputs, 1), arranged(bias, outputs, 0)
-        return Convolution(weight, bias, self.dtype, leaky=False, transposed=True)
+        return self.make(weight, bias, self.dtype, leaky=False, transposed=True)
 
-    def shuffled(self, name: str, planes: int, each: int) -> Convolution:
+    def shuffled(self, name: str, planes: int, each: int) -> C:
         """Transposed; its output is a pixel's planes side by side, for each of 2 x 2 pixels."""
         channels: Channels = []
         for part in range(4):

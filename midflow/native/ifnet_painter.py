@@ -55,7 +55,7 @@ class IFNetPainter:
         self.dtype = dtype
         self._buffers = Buffers()
         with torch.no_grad():
-            layers = Layers(model.state_dict(), dtype)
+            layers = Layers(model.state_dict(), dtype, Convolution)
             self._encoder = (
                 layers.conv("encode.cnn0", stride=2),
                 layers.conv("encode.cnn1"),
@@ -106,7 +106,7 @@ class IFNetPainter:
         return outputs
 
 
-def _block(layers: Layers, k: int, model: IFNet) -> _Block:
+def _block(layers: Layers[Convolution], k: int, model: IFNet) -> _Block:
     name, config = f"block{k}", model.config
     depth = config.trunk_depths[k]
     planes = 5 + config.spare + config.features

@@ -29,7 +29,7 @@ class Convolutions:
 
 def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions:
     """Arranges the weights for elements of `dtype`."""
-    config, layers = model.config, Layers(model.state_dict(), dtype)
+    config, layers = model.config, Layers(model.state_dict(), dtype, Convolution)
     view = 3 + config.width
     own = filled([*range(3, view), 0, 1, 2], config.width + VIEW)  # features, then the picture
     return Convolutions(
@@ -38,20 +38,20 @@ def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions:
             layers.conv("encode.cnn1.0"),
             layers.conv("encode.cnn2", leaky=False),
         ),
-        entrance=layers.conv("block.entrance.0", _entrance_channels(config), stride=2),
+        entrance=layers.conv("block.entrance.0", entrance_channels(config), stride=2),
         matcher=layers.conv("block.matcher", own, stride=2, leaky=False),
         merge=layers.conv("block.merge.0", stride=2),
         trunk=layers.residuals("block.trunk", config.depth),
         lastconv=layers.shuffled("block.lastconv", 6 + config.features, STATE),
         detail=(
-            layers.conv("detail.entrance.0", _detail_channels(config), stride=2),
+            layers.conv("detail.entrance.0", detail_channels(config), stride=2),
             *layers.residuals("detail.trunk", config.detail_depth),
             layers.shuffled("detail.lastconv", 6, 8),
         ),
     )
 
 
-def _entrance_channels(config: PyramidConfig) -> Channels:
+def entrance_channels(config: PyramidConfig) -> Channels:
     """Features of both views; flow, logit, features, time and step; pictures warped and as are."""
     view = 3 + config.width
     time, logit = 2 * view, 2 * view + 1
@@ -68,7 +68,7 @@ def _entrance_channels(config: PyramidConfig) -> Channels:
     ]
 
 
-def _detail_channels(config: PyramidConfig) -> Channels:
+def detail_channels(config: PyramidConfig) -> Channels:
     """The last block's input: pixel by pixel of 2 x 2, then flow, logit, features, time."""
     order = (0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, 12, 9, 10, 11, 13)  # colours, parts of the step
     pixels = [4 * plane + part if plane >= 0 else -1 for part in range(4) for plane in order]
