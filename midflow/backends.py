@@ -1,9 +1,10 @@
-"""What runs a network: torch, torch.compile, midflow's kernels, or an engine for exported graphs.
+"""What runs a network: torch, torch.compile, midflow's kernels, or engines of exported graphs.
 
 A backend makes, of a network, something that is used just like it (`Painter`); neither `Engine` nor
 `Interpolator` knows which it has. Another one is a function and a line in `BACKENDS`.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from midflow.errors import MidflowError, OptionError
+from midflow.gpu import network as gpu
 from midflow.memory import Settings
 from midflow.native import network as native
 from midflow.nets.prediction import Encoded, Prediction, one_by_one
+
+logger = logging.getLogger(__name__)
 
 
 class Painter(Protocol):
@@ -63,12 +67,13 @@ def open_backend(
     """Opens a backend for a network.
 
     Args:
-        name: one of `BACKENDS`, or "auto": native where it can run the network, else torch.
+        name: one of `BACKENDS`, or "auto": native on a CPU and triton on a GPU where they can run
+            the network, else torch.
         model: the network; it is moved to `device` and set to evaluation.
         device: where it is to run.
         settings: as asked for; flow scale and tiles may change later. The precision "auto" is
-            bfloat16 where the backend is native and the processor multiplies that by itself, else
-            float32.
+            float16 where the backend is triton, bfloat16 where it is native and the processor
+            multiplies that by itself, else float32.
         ensemble: whether both directions are averaged in every block.
 
     Raises:
@@ -78,14 +83,43 @@ def open_backend(
     choices = ("auto", *BACKENDS)
     if name not in choices:
         raise OptionError(f"backend must be one of {', '.join(choices)}, got {name!r}")
-    if name == "auto":
-        is_native = not ensemble and native.why_not(model, device, settings.precision) is None
-        name = "native" if is_native else "torch"
+    is_auto, asked = name == "auto", settings
+    if is_auto:
+        name = _best(model, device, settings, ensemble)
+    try:
+        return _open(name, model, device, asked, ensemble)
+    except MidflowError as error:
+        if not is_auto or name == "torch":
+            raise
+        logger.warning("%s: going on with backend torch", error)
+    return _open("torch", model, device, asked, ensemble)
+
+
+def _best(model: nn.Module, device: torch.device, settings: Settings, ensemble: bool) -> str:
+    """The quickest backend that is made for a network and needs nothing first."""
+    if not ensemble and native.why_not(model, device, settings.precision) is None:
+        return "native"
+    if not ensemble and device.type == "cuda" and gpu.why_not(model, device) is None:
+        return "triton"
+    return "torch"
+
+
+def _open(
+    name: str, model: nn.Module, device: torch.device, settings: Settings, ensemble: bool
+) -> Opened:
     if settings.precision == "auto":
-        is_quick = name == "native" and native.has_bfloat16()
-        settings = replace(settings, precision="bfloat16" if is_quick else "float32")
+        settings = replace(settings, precision=_quick_precision(name))
     painter = BACKENDS[name](model.to(device).eval(), device, settings, ensemble)
     return Opened(name, painter, settings)
+
+
+def _quick_precision(name: str) -> str:
+    """What "auto" stands for."""
+    if name == "triton":
+        # As quick as bfloat16 on every GPU that has both, and rounds eight times finer. What it
+        # cannot hold, above 65504, is painted again in float32 (`midflow.engine`).
+        return "float16"
+    return "bfloat16" if name == "native" and native.has_bfloat16() else "float32"
 
 
 def _torch(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
@@ -97,6 +131,17 @@ def _native(model: Any, device: torch.device, settings: Settings, ensemble: bool
     if reason:
         raise OptionError(f"backend native cannot run this: {reason}; backend torch can")
     return native.NativeNetwork(model)
+
+
+def _triton(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
+    reason = gpu.why_not(model, device)
+    if reason:
+        raise OptionError(f"backend triton cannot run this: {reason}; backend torch can")
+    painter = gpu.TritonNetwork(model)
+    failure = painter.try_out(getattr(torch, settings.precision))
+    if failure:
+        raise MidflowError(f"backend triton does not work here: {failure}; backend torch may")
+    return painter
 
 
 def _compiled(model: Any, device: torch.device, settings: Settings, ensemble: bool) -> Painter:
@@ -173,6 +218,7 @@ def _exported(
 BACKENDS: dict[str, Make] = {
     "torch": _torch,
     "native": _native,
+    "triton": _triton,
     "compiled": _compiled,
     "onnx": partial(_exported, ".onnx"),
     "openvino": partial(_exported, ".xml"),

@@ -1,4 +1,4 @@
-"""One torch thread for each test process: pytest runs one process for each core."""
+"""One torch thread for each test process, as pytest runs one for each core; Triton on the CPU."""
 
 import os
 
@@ -7,3 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 torch.set_num_threads(1)
+
+# Where there is no GPU, kernels are run step by step on the CPU. Triton looks when it is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -53,11 +53,12 @@ ALLOWED = {
     "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
     "overlay": {"errors", "nets", "video"},
     "native": {"errors", "native", "nets"},
+    "gpu": {"errors", "gpu", "native", "nets"},
     "tiles": set(),
     "memory": {"nets"},
     "engine": {"errors", "memory", "nets", "padding", "tiles"},
     "export": {"errors", "export", "nets"},
-    "backends": {"errors", "export", "memory", "native", "nets"},
+    "backends": {"errors", "export", "gpu", "memory", "native", "nets"},
     "interpolator": {
         "arrays",
         "backends",

@@ -1,0 +1,1 @@
+"""Networks on a GPU, in Triton kernels of midflow's own between cuDNN's convolutions."""
