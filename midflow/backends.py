@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from midflow.errors import MidflowError, OptionError
 from midflow.gpu import network as gpu
+from midflow.gpu.graphs import Graphs
 from midflow.memory import Settings
 from midflow.native import network as native
 from midflow.nets.prediction import Encoded, Prediction, one_by_one
@@ -137,7 +138,7 @@ def _triton(model: Any, device: torch.device, settings: Settings, ensemble: bool
     reason = gpu.why_not(model, device)
     if reason:
         raise OptionError(f"backend triton cannot run this: {reason}; backend torch can")
-    painter = gpu.TritonNetwork(model)
+    painter = gpu.TritonNetwork(model, Graphs() if device.type == "cuda" else None)
     failure = painter.try_out(getattr(torch, settings.precision))
     if failure:
         raise MidflowError(f"backend triton does not work here: {failure}; backend torch may")

@@ -189,6 +189,8 @@ class Engine:
 
     def _step_down(self, failure: str, image: Tensor) -> None:
         """Chooses settings that need less; outside of the handler, so that it holds no memory."""
+        if hasattr(self.model, "release_memory"):
+            self.model.release_memory()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         following = self._shortage.next(self.settings, image.shape)

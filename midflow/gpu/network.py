@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,15 @@ import torch
 from torch import Tensor
 
 from midflow.errors import OptionError
-from midflow.nets.prediction import Encoded, Prediction, one_batch
+from midflow.gpu.graphs import Graphs, Part, Parts, Work
+from midflow.native import ifnet_painter
+from midflow.nets.ifnet import IFNet
+from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
 
-if TYPE_CHECKING:  # it needs Triton
+if TYPE_CHECKING:  # they need Triton
+    from midflow.gpu.ifnet_painter import IFNetPainter
     from midflow.gpu.pyramid_painter import PyramidPainter
 
 _NEAR = 0.01  # of white, on average: float16 stays below a tenth of that
@@ -24,8 +29,8 @@ def why_not(model: object, device: torch.device) -> str | None:
     """Why `TritonNetwork` cannot run a network there; None where it can."""
     if device.type != "cuda" and not (device.type == "cpu" and _is_interpreted()):
         return f"its kernels are for CUDA devices, the device is {device}"
-    if not (isinstance(model, PyramidNet) and _fits(model.config)):
-        return "its kernels are made for networks like midflow-2"
+    if not _fits(model):
+        return "its kernels are made for networks like midflow-2, 4.25 and 4.26"
     if importlib.util.find_spec("triton") is None:
         return "Triton, which compiles its kernels, is not installed"
     return None
@@ -36,8 +41,14 @@ def _is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _fits(config: PyramidConfig) -> bool:
+def _fits(model: object) -> bool:
     """Whether the kernels are made for such a network."""
+    if isinstance(model, IFNet):
+        return ifnet_painter.fits(model.config)
+    return isinstance(model, PyramidNet) and _fits_pyramid(model.config)
+
+
+def _fits_pyramid(config: PyramidConfig) -> bool:
     return (
         config.width % 8 == 0
         and config.matched % 8 == 0
@@ -54,15 +65,17 @@ class TritonNetwork:
 
     Args:
         model: the network, of which `why_not` says nothing, on its device; its weights are copied.
+        graphs: records what is done for a size; None does it as it is.
     """
 
     can_omit_flow = True
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, graphs: Graphs | None = None) -> None:
         self.config = model.config
         self._model = model
+        self._graphs = graphs
         self._device = next(model.parameters()).device
-        self._painters: dict[torch.dtype, PyramidPainter] = {}
+        self._painters: dict[torch.dtype, PyramidPainter | IFNetPainter] = {}
 
     def encode_frame(self, image: Tensor) -> Encoded:
         """As the network's; what is kept lies otherwise in memory."""
@@ -81,12 +94,32 @@ class TritonNetwork:
         """As the network's `forward`; with `only_frame` flow and weight are not kept, and empty."""
         if ensemble:
             raise OptionError("backend triton has no ensemble; backend torch may")
-        if flow_scale != 1:
-            frame0, frame1 = (self._encode_at(frame, flow_scale) for frame in (frame0, frame1))
-        enc0, enc1, t = one_batch(self.encode_frame, frame0, frame1, timestep)
-        with self._on_device():
-            time = t.flatten().contiguous()
-            return self._painter().paint(enc0, enc1, time, flow_scale, only_frame)
+        painter = self._painter()
+        if not painter.encodes_scale and flow_scale > 1:  # grids finer than the frame
+            images = (x.image if isinstance(x, Encoded) else x for x in (frame0, frame1))
+            prediction: Prediction = self._model(*images, timestep, flow_scale=flow_scale)
+            return prediction
+        scale = flow_scale if painter.encodes_scale else 1.0
+        enc0, enc1 = (
+            frame if isinstance(frame, Encoded) and scale == 1 else self._encode_at(frame, scale)
+            for frame in (frame0, frame1)
+        )
+        time = torch.as_tensor(timestep, dtype=torch.float32, device=self._device).flatten()
+        parts = enc0.features, enc1.features, (time.contiguous(),)
+
+        def paint(parts: Parts) -> Part:
+            batch = max(len(part[0]) for part in parts)
+            before, after = (Encoded(part[0], part).expand(batch) for part in parts[:2])
+            times = parts[2][0].expand(batch).contiguous()
+            return tuple(painter.paint(before, after, times, flow_scale, only_frame))
+
+        tag = "paint", painter.dtype, flow_scale, only_frame
+        return Prediction(*self._run(tag, parts, paint))
+
+    def release_memory(self) -> None:
+        """Lets go of what is kept for sizes used before; it is made again when needed."""
+        if self._graphs is not None:
+            self._graphs.release()
 
     def try_out(self, dtype: torch.dtype) -> str | None:
         """Paints a small pair with the kernels and with the network.
@@ -106,8 +139,10 @@ class TritonNetwork:
             torch.inference_mode(),
             torch.autocast(kind, dtype, enabled=dtype is not torch.float32),
         ):
-            try:
-                found = self(img0, img1).frame
+            try:  # with graphs twice, as the second time is recorded
+                found = [self(img0, img1).frame for _ in range(1 if self._graphs is None else 2)][
+                    -1
+                ]
             except Exception as error:  # compilers and drivers fail in ways without a common type
                 return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             difference = float((found - self._model(img0, img1).frame).abs().mean())
@@ -117,22 +152,36 @@ class TritonNetwork:
 
     def _encode_at(self, frame: Tensor | Encoded, flow_scale: float) -> Encoded:
         image = frame.image if isinstance(frame, Encoded) else frame
+        painter = self._painter()
+
+        def encode(parts: Parts) -> Part:
+            return painter.encode(parts[0][0], flow_scale).features
+
+        tag = "encode", painter.dtype, flow_scale
+        return Encoded(image, self._run(tag, ((image,),), encode))
+
+    def _run(self, tag: Hashable, parts: Parts, work: Work) -> Part:
         with self._on_device():
-            return self._painter().encode(image, flow_scale)
+            return work(parts) if self._graphs is None else self._graphs.run(tag, parts, work)
 
     def _on_device(self) -> AbstractContextManager[object]:
         """Triton launches on the current device, whatever the tensors' is."""
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
-    def _painter(self) -> "PyramidPainter":
+    def _painter(self) -> "PyramidPainter | IFNetPainter":
         """In the precision of the moment."""
-        from midflow.gpu.pyramid_painter import PyramidPainter  # it needs Triton
-
         kind = self._device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         if dtype not in self._painters:
-            self._painters[dtype] = PyramidPainter(self._model, dtype)
+            self._painters[dtype] = _make_painter(self._model, dtype)
         return self._painters[dtype]
+
+
+def _make_painter(model: Any, dtype: torch.dtype) -> "PyramidPainter | IFNetPainter":
+    from midflow.gpu.ifnet_painter import IFNetPainter
+    from midflow.gpu.pyramid_painter import PyramidPainter
+
+    return IFNetPainter(model, dtype) if isinstance(model, IFNet) else PyramidPainter(model, dtype)
 
 
 def _pair(side: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def inside(place, length):
 @triton.jit
 def split(position, length):
     """Neighbours on either side of float positions, the border repeated, and the way between."""
-    position = tl.minimum(tl.maximum(position, 0.0), (length - 1).to(tl.float32))
+    position = tl.minimum(tl.maximum(position, 0.0), (length - 1) * 1.0)
     low = inside(position.to(tl.int32), length)
     return low, inside(low + 1, length), position - low.to(tl.float32)
 
@@ -70,7 +70,7 @@ def split_cubic(position, length):
     More than two pixels outside all taps read the border, so that positions end there: what is
     far away, or no number, stays a whole number that a register holds.
     """
-    position = tl.minimum(tl.maximum(position, -3.0), (length + 2).to(tl.float32))
+    position = tl.minimum(tl.maximum(position, -3.0), (length + 2) * 1.0)
     low = tl.floor(position)
     return tl.minimum(tl.maximum(low.to(tl.int32), -3), length + 2), position - low
 

@@ -112,7 +112,7 @@ def _block(layers: Layers[Convolution], k: int, model: IFNet) -> _Block:
     planes = 5 + config.spare + config.features
     return _Block(
         inward=(
-            layers.conv(f"{name}.conv0.0.0", _input_channels(k == 0), stride=2),
+            layers.conv(f"{name}.conv0.0.0", input_channels(k == 0), stride=2),
             layers.conv(f"{name}.conv0.1.0", stride=2),
             *layers.residuals(f"{name}.convblock", depth),
         ),
@@ -120,7 +120,7 @@ def _block(layers: Layers[Convolution], k: int, model: IFNet) -> _Block:
     )
 
 
-def _input_channels(is_first: bool) -> Channels:
+def input_channels(is_first: bool) -> Channels:
     """Colours and features of both frames; flow, logit, features, time (see nets/ifnet.py)."""
     frames = [*range(3), *range(6, 10), -1, *range(3, 6), *range(10, 14), -1]
     time, logit, flow = 14, 15, 16 + _FEATURES

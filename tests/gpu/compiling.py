@@ -27,7 +27,7 @@ def signature(kernel: JITFunction, values: dict) -> tuple[dict, dict, dict]:
     types, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(kernel.params):
         value = values[parameter.name]
-        if parameter.is_constexpr:
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):  # as Triton has it
             types[parameter.name], constants[parameter.name] = "constexpr", value
             continue
         if isinstance(value, torch.Tensor):
@@ -54,6 +54,8 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 def main(capability: int, precision: str) -> None:
     from midflow.gpu import network
+    from midflow.nets.pyramid_config import DEFAULT_CONFIG
+    from tests.gpu.test_network import ifnet
     from tests.native.test_native import frames
     from tests.native.test_native import network as build
 
@@ -76,13 +78,12 @@ def main(capability: int, precision: str) -> None:
 
     JITFunction.run = compile_only
     network._is_interpreted = lambda: True
-    from midflow.nets.pyramid_config import DEFAULT_CONFIG
-
-    model = network.TritonNetwork(build(DEFAULT_CONFIG))
     dtype = getattr(torch, precision)
     with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        model(*frames(16, 16), 0.5)
-        model(*frames(16, 16), 0.5, only_frame=True)
+        for net in (build(DEFAULT_CONFIG), ifnet((2, 1))):
+            model = network.TritonNetwork(net)
+            model(*frames(16, 16), 0.5)
+            model(*frames(16, 16), 0.5, only_frame=True)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,29 @@ from midflow.errors import OptionError
 from midflow.gpu.network import TritonNetwork, why_not
 from midflow.interpolator import Interpolator
 from midflow.memory import Settings
+from midflow.nets.ifnet import IFNet
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
+from midflow.nets.releases import RELEASES
 from tests.native.test_native import SMALL, frames, largest_difference, network
 
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_GPU else "cpu")  # there, kernels run step by step
 SHALLOW = replace(SMALL, depth=1, scales=(4, 2))
 launch = pytest.importorskip("midflow.gpu.launch", reason="Triton is not installed")
+
+
+def ifnet(scales: tuple[int, ...]) -> IFNet:
+    """A small network laid out as 4.25, with random weights."""
+    torch.manual_seed(1)
+    small = {"channels": (16,) * len(scales), "depths": (1,) * len(scales), "encoder_width": 8}
+    net = IFNet(replace(RELEASES["4.25"].config, scales=scales, **small)).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(2)
+        for k in range(len(scales)):
+            net.get_submodule(f"block{k}").lastconv[0].weight.mul_(4)
+    return net
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +71,18 @@ def test_the_kernels_compute_what_the_network_computes(
     torch.testing.assert_close(found.frame, expected.frame, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize(("scales", "flow_scale"), [((4, 2, 1), 1.0), ((2, 1), 0.5), ((1,), 2.0)])
+def test_the_newest_releases_are_painted_too(scales: tuple[int, ...], flow_scale: float) -> None:
+    net = ifnet(scales).to(DEVICE)
+    img0, img1 = (image.to(DEVICE) for image in frames(16, 32))
+    times = torch.tensor([0.25, 0.8], device=DEVICE)
+    with torch.inference_mode():
+        expected = net(img0, img1, times, flow_scale=flow_scale)
+        found = TritonNetwork(net)(img0, img1, times, flow_scale=flow_scale)
+    assert expected.flow.abs().max() > 0.1  # something moves
+    assert largest_difference(found, expected) < 1e-3
+
+
 def test_the_bundled_network_too() -> None:
     net, (img0, img1) = midflow.load_model().to(DEVICE), frames(24, 32)
     with torch.inference_mode():
@@ -65,7 +92,7 @@ def test_the_bundled_network_too() -> None:
 
 
 def test_pairs_and_times_in_one_batch() -> None:
-    net, (img0, img1) = network(SHALLOW).to(DEVICE), frames(8, 16, 2)
+    net, (img0, img1) = network(SHALLOW).to(DEVICE), frames(8, 8, 2)
     painter, times = TritonNetwork(net), torch.tensor([0.2, 0.7], device=DEVICE)
     first0, first1 = (painter.encode_frame(image[:1].to(DEVICE)) for image in (img0, img1))
     with torch.inference_mode():
