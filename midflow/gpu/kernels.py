@@ -212,11 +212,12 @@ def cell_of(column, row, width):
 @triton.jit
 def update_kernel(
     out, bias, previous, missed, time, estimate, width, height, previous_width, previous_height,
-    ratio, step, share: tl.constexpr, has_previous: tl.constexpr, block: tl.constexpr,
+    ratio, step, slowest, share: tl.constexpr, has_previous: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """The estimate after a level from what its block found, `out` (B, H / 2, W / 2, 4 x 16).
 
-    Channel `share` of a pixel's 16 is how much of the photometric step to take.
+    Channel `share` of a pixel's 16 is how much of the photometric step to take. Where the square of
+    the motion is below `slowest`, nothing is left.
     """
     sample = tl.program_id(1).to(tl.int64)
     count = width * height
@@ -238,5 +239,11 @@ def update_kernel(
             previous, column, row, step, previous_width, previous_height, lanes, 16, is_in
         )
         found += tl.where(lanes[None, :] < 4, before * ratio, 0.0)
+    way = tl.where((lanes == 2) | (lanes == 3), 1.0, tl.where(lanes < 2, -1.0, 0.0))[None, :]
+    is_across = (lanes % 2 == 0)[None, :]
+    across = tl.sum(tl.where(is_across, way * found, 0.0), 1)
+    down = tl.sum(tl.where(is_across, 0.0, way * found), 1)
+    is_slow = across * across + down * down < slowest
+    found = tl.where(is_slow[:, None], 0.0, found)
     to = estimate + (sample * count + index)[:, None] * 16 + lanes[None, :]
     tl.store(to, found, mask=mask)

@@ -20,18 +20,21 @@ from midflow.gpu.kernels import (
     update_kernel,
     warp_kernel,
 )
-from midflow.gpu.match_kernels import correlate_kernel, normalize_kernel
+from midflow.gpu.match_kernels import correlate_kernel, misfit_kernel, normalize_kernel
 from midflow.gpu.photometric_kernels import products_kernel, rows_kernel, solve_kernel
 from midflow.native.packing import STATE, VIEW
 from midflow.nets.photometric import DAMPING, LONGEST
 from midflow.nets.prediction import Prediction
+from midflow.nets.pyramid_blocks import NORM_FLOOR, SHARPNESS
 from midflow.nets.pyramid_config import CELL
 
 COLORS = 8
 """Channels the encoder reads, 3 of them used: cuDNN's quick kernels take multiples of 8."""
-_NORM_FLOOR = 1e-2  # as in nets/pyramid_blocks.py
+PASSING_SLOTS = 8
+"""Channels that what passes by takes, 3 of them used."""
 PIXELS = 128  # of a program that holds few channels of each; not tuned, no GPU has run it
 WIDE_PIXELS = 64  # of one that holds all features
+MATCH_PIXELS = 32  # of one that holds those of two pixels: with more, registers do not suffice
 
 
 def interleave(image: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -143,7 +146,7 @@ def level_inputs(
 
 
 def match(unit: Tensor, unit_bias: Tensor, entered: Tensor, bias: Tensor, radius: int) -> Tensor:
-    """What merge reads: the entrance's output and the likeness of the views.
+    """What merge reads: the entrance's output, the likeness of the views and what passes by.
 
     Args:
         unit: (2 B, h, w, matched), the matcher's output before its bias; it is overwritten.
@@ -153,19 +156,24 @@ def match(unit: Tensor, unit_bias: Tensor, entered: Tensor, bias: Tensor, radius
         radius: largest displacement on either side.
 
     Returns:
-        (B, h, w, C + side * slots): each row of displacements fills `slots` channels.
+        (B, h, w, C + side * slots + PASSING_SLOTS): each row of displacements fills `slots`.
     """
     batch, height, width, channels = entered.shape
     matched, count, side = unit.shape[-1], height * width, 2 * radius + 1
     normalize_kernel[_grid(2 * batch * count, 1, WIDE_PIXELS)](
-        unit, unit_bias, 2 * batch * count, floor=_NORM_FLOOR, channels=matched,
+        unit, unit_bias, 2 * batch * count, floor=NORM_FLOOR, channels=matched,
         padded=_power(matched), block=WIDE_PIXELS,
     )  # fmt: skip
-    merged = entered.new_empty(batch, height, width, channels + side * slots(radius))
-    correlate_kernel[_grid(count, batch, WIDE_PIXELS)](
-        unit, entered, bias, merged, width, height, matched=matched, padded=_power(matched),
-        radius=radius, channels=channels, channels_padded=_power(channels), slots=slots(radius),
-        block=WIDE_PIXELS,
+    misfit = unit.new_empty(batch, height, width, dtype=torch.float32)
+    misfit_kernel[_grid(batch * count, 1, WIDE_PIXELS)](
+        unit, misfit, batch * count, channels=matched, padded=_power(matched), block=WIDE_PIXELS
+    )
+    wide = channels + side * slots(radius) + PASSING_SLOTS
+    merged = entered.new_empty(batch, height, width, wide)
+    correlate_kernel[_grid(count, batch, MATCH_PIXELS)](
+        unit, misfit, entered, bias, merged, width, height, matched=matched,
+        padded=_power(matched), radius=radius, channels=channels, channels_padded=_power(channels),
+        slots=slots(radius), spare=PASSING_SLOTS, sharpness=SHARPNESS, block=MATCH_PIXELS,
     )  # fmt: skip
     return merged
 
@@ -175,7 +183,9 @@ def slots(radius: int) -> int:
     return max(8, _power(2 * radius + 1))
 
 
-def update(out: Tensor, bias: Tensor, level: Level, missed: Tensor, share: int) -> Tensor:
+def update(
+    out: Tensor, bias: Tensor, level: Level, missed: Tensor, share: int, slowest: float
+) -> Tensor:
     """The estimate (B, H, W, 16) after a level.
 
     Args:
@@ -184,13 +194,14 @@ def update(out: Tensor, bias: Tensor, level: Level, missed: Tensor, share: int) 
         level: as `level_inputs` had it.
         missed: (B, 2, H, W).
         share: the channel, of a pixel's 16, with the share of the photometric step.
+        slowest: motion in pixels below which a pixel's estimate is dropped.
     """
     batch, height, width, _ = level.picture0.shape
     found = missed.new_empty(batch, height, width, STATE)
     previous, columns, rows = _known(level.estimate, missed)
     update_kernel[_grid(height * width, batch, PIXELS)](
         out, bias, previous, missed, level.time, found, width, height, columns, rows, 2.0, 0.5,
-        share=share, has_previous=level.estimate is not None, block=PIXELS,
+        slowest * slowest, share=share, has_previous=level.estimate is not None, block=PIXELS,
     )  # fmt: skip
     return found
 

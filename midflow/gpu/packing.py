@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from midflow.gpu.convolution import Convolution
-from midflow.gpu.launch import COLORS, slots
+from midflow.gpu.launch import COLORS, PASSING_SLOTS, slots
 from midflow.native.convolution import Channels, Layers, filled
 from midflow.native.packing import STATE, VIEW, detail_channels, entrance_channels
 from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_blocks import PASSING
 from midflow.nets.pyramid_config import PyramidConfig
 
 
@@ -49,8 +50,10 @@ def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions:
 
 
 def _merge_channels(config: PyramidConfig) -> Channels:
-    """The entrance's channels; each row of displacements with channels to spare."""
+    """The entrance's channels; each row of displacements, and what passes, with some to spare."""
     entered, side = config.channels // 2, 2 * config.radius + 1
-    starts = range(entered, entered + side * side, side)
+    after = entered + side * side
+    passing = filled([*range(after, after + PASSING)], PASSING_SLOTS)
+    starts = range(entered, after, side)
     rows = (filled([*range(start, start + side)], slots(config.radius)) for start in starts)
-    return [*range(entered), *(channel for row in rows for channel in row)]
+    return [*range(entered), *(channel for row in rows for channel in row), *passing]

@@ -64,14 +64,15 @@ class PyramidPainter:
             picture0, features0 = enc0.features[i : i + 2]
             picture1, features1 = enc1.features[i : i + 2]
             level = Level(picture0, features0, picture1, features1, estimate, time)
-            estimate = self._level(level)
+            is_coarse = i < 2 + 2 * self.config.coarse and i + 2 < len(enc0.features)
+            estimate = self._level(level, 1.0 if is_coarse else 0.0)
         assert estimate is not None
         ends0, full0 = enc0.features[:2]
         ends1, full1 = enc1.features[:2]
         return self._full_size(Whole(full0, ends0, full1, ends1, estimate, time), only_frame)
 
-    def _level(self, level: Level) -> Tensor:
-        """The estimate after a level."""
+    def _level(self, level: Level, slowest: float) -> Tensor:
+        """The estimate after a level, where the motion is at least `slowest` pixels."""
         pictures = level.picture0, level.picture1
         if level.estimate is None:
             warped0, warped1 = pictures
@@ -87,7 +88,7 @@ class PyramidPainter:
         for convolution in (blocks.merge, *blocks.trunk):
             x = convolution(x)
         out, share = blocks.lastconv.product(x), 5 + self.config.features
-        return launch.update(out, blocks.lastconv.bias, level, missed, share)
+        return launch.update(out, blocks.lastconv.bias, level, missed, share, slowest)
 
     def _full_size(self, whole: Whole, only_frame: bool) -> Prediction:
         """Corrects the estimate at the size of the frame, and paints."""

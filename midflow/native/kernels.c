@@ -13,8 +13,10 @@
 #define LANES 16
 #define MOST_MATCHED 64
 #define MOST_SIDE 9
-#define MOST_LIKENESS 96 /* MOST_SIDE squared and a vector more */
-#define NORM_FLOOR 1e-2f /* as in nets/pyramid_blocks.py */
+#define MOST_LIKENESS 96 /* MOST_SIDE squared, PASSING and a vector more */
+#define NORM_FLOOR 1e-2f /* as in nets/pyramid_blocks.py, like the next two */
+#define SHARPNESS 4.0f
+#define PASSING 3
 #define DAMPING 5e-4f    /* as in nets/photometric.py, like the next two */
 #define LONGEST 1.0f
 #define REACH 4          /* twice the radius of the window */
@@ -49,11 +51,12 @@ struct job {
     int32_t entrance_channels, grid;
     float ratio; /* size of this level over that of the previous estimate */
     float time, low, high;
+    float slowest; /* square of the motion below which an estimate is dropped */
     const float *source;
     float *picture0, *picture1;
     const void *features0, *features1;
     const float *previous;
-    float *missed, *unit;
+    float *missed, *unit, *misfit;
     void *x, *views, *merged, *out;
     float *state, *frame, *flow, *weight;
 };
@@ -78,10 +81,10 @@ typedef void kernel(const struct job *, int, int);
 /* In the order of library.py's list, once for each type. */
 static kernel *const KERNELS[] = {
     interleave_float32, halve_float32, level_inputs_float32, normalize_float32,
-    correlate_float32, update_float32, detail_inputs_float32, paint_float32,
+    misfit_float32, correlate_float32, update_float32, detail_inputs_float32, paint_float32,
     work_float32, block_inputs_float32, add_flow_float32, mix_frames_float32,
     interleave_bfloat16, halve_bfloat16, level_inputs_bfloat16, normalize_bfloat16,
-    correlate_bfloat16, update_bfloat16, detail_inputs_bfloat16, paint_bfloat16,
+    misfit_bfloat16, correlate_bfloat16, update_bfloat16, detail_inputs_bfloat16, paint_bfloat16,
     work_bfloat16, block_inputs_bfloat16, add_flow_bfloat16, mix_frames_bfloat16,
 };
 

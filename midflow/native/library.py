@@ -19,14 +19,14 @@ _NUMBERS = (
     "height", "width", "previous_height", "previous_width", "encoder_width", "features", "matched",
     "radius", "entrance_channels", "grid",
 )  # fmt: skip
-_REALS = ("ratio", "time", "low", "high")
+_REALS = ("ratio", "time", "low", "high", "slowest")
 _BUFFERS = (
     "source", "picture0", "picture1", "features0", "features1", "previous", "missed",
-    "unit", "x", "views", "merged", "out", "state", "frame", "flow", "weight",
+    "unit", "misfit", "x", "views", "merged", "out", "state", "frame", "flow", "weight",
 )  # fmt: skip
 _KERNELS = (
-    "interleave", "halve", "level_inputs", "normalize", "correlate", "update", "detail_inputs",
-    "paint", "work", "block_inputs", "add_flow", "mix_frames",
+    "interleave", "halve", "level_inputs", "normalize", "misfit", "correlate", "update",
+    "detail_inputs", "paint", "work", "block_inputs", "add_flow", "mix_frames",
 )  # fmt: skip
 _TYPES = (torch.float32, torch.bfloat16)
 

@@ -112,16 +112,39 @@ KERNEL(normalize) {
     }
 }
 
-/* Likeness under every displacement of LANES pixels from x on; `radius` is known to the compiler. */
+/* How much the features of both views differ at each pixel, with a rim of zeros. */
+KERNEL(misfit) {
+    const int count = job->matched, radius = job->radius;
+    const long stride = job->width + 2 * radius + LANES, row = count * stride;
+    for (int y = first; y < last; y++) {
+        const float *unit0 = job->unit + (y + radius) * row + radius;
+        const float *unit1 = unit0 + (job->height + 2 * radius) * row;
+        for (int x = 0; x < job->width; x += LANES) {
+            v16 sum = {0};
+            for (int k = 0; k < count; k++) {
+                const v16 apart = load16f(unit0 + k * stride + x) - load16f(unit1 + k * stride + x);
+                sum += apart * apart;
+            }
+            memcpy(job->misfit + (y + radius) * stride + radius + x, &sum, sizeof sum);
+        }
+    }
+}
+
+/* Likeness under every displacement of LANES pixels from x on, and behind it what passes by there;
+   `radius` is known to the compiler. */
 INLINE void NAME(likeness)(const struct job *job, int y, int x, const int radius,
                            float found[MOST_LIKENESS][LANES]) {
     const int count = job->matched, side = 2 * radius + 1;
     const long stride = job->width + 2 * radius + LANES;
     const long row = count * stride;
     const float *unit0 = job->unit + x + radius, *unit1 = unit0 + (job->height + 2 * radius) * row;
+    const float *misfit = job->misfit + x + radius;
+    v16 surely[MOST_SIDE * MOST_SIDE], most = (v16){0} - SHARPNESS * 16;
     for (int dy = -radius; dy <= radius; dy++) {
         const float *row0 = unit0 + (y - dy + radius) * row;
         const float *row1 = unit1 + (y + dy + radius) * row;
+        const float *misfit0 = misfit + (y - dy + radius) * stride;
+        const float *misfit1 = misfit + (y + dy + radius) * stride;
         v16 sums[MOST_SIDE] = {{0}};
         for (int k = 0; k < count; k++, row0 += stride, row1 += stride)
 #pragma GCC unroll 9
@@ -132,18 +155,36 @@ INLINE void NAME(likeness)(const struct job *job, int y, int x, const int radius
             const v16 leaky = 0.2f * sums[j];
             const u16x is_less = (u16x)(sums[j] < 0);
             const v16 value = (v16)(((u16x)leaky & is_less) | ((u16x)sums[j] & ~is_less));
-            memcpy(found[(dy + radius) * side + j], &value, sizeof value);
+            const int place = (dy + radius) * side + j;
+            memcpy(found[place], &value, sizeof value);
+            surely[place] = SHARPNESS * sums[j] * load16f(misfit0 + j - radius) * load16f(misfit1 + radius - j);
+            most = v16_greatest(most, surely[place]);
         }
     }
+    v16 total = {0}, across = {0}, down = {0};
+    for (int dy = -radius; dy <= radius; dy++)
+        for (int j = 0; j < side; j++) {
+            const v16 share = exponential(surely[(dy + radius) * side + j] - most);
+            total += share;
+            across += share * (float)(radius - j);
+            down += share * (float)dy;
+        }
+    across /= total;
+    down /= total;
+    most = v16_least(most, (v16){0} + SHARPNESS) / SHARPNESS;
+    memcpy(found[side * side], &across, sizeof across);
+    memcpy(found[side * side + 1], &down, sizeof down);
+    memcpy(found[side * side + 2], &most, sizeof most);
 }
 
-/* What merge reads: the entrance's output, then the likeness under every displacement. */
+/* What merge reads: the entrance's output, then the likeness under every displacement, and what passes. */
 KERNEL(correlate) {
-    const int channels = job->entrance_channels, side = 2 * job->radius + 1, area = side * side;
+    const int channels = job->entrance_channels, side = 2 * job->radius + 1;
+    const int compared = side * side + PASSING;
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x += LANES) {
             float found[MOST_LIKENESS][LANES];
-            memset(found[area], 0, 8 * sizeof *found); /* what fills the last vector */
+            memset(found[compared], 0, 8 * sizeof *found); /* what fills the last vector */
             switch (job->radius) {
                 case 1: NAME(likeness)(job, y, x, 1, found); break;
                 case 2: NAME(likeness)(job, y, x, 2, found); break;
@@ -153,19 +194,20 @@ KERNEL(correlate) {
             for (int lane = 0; lane < LANES && x + lane < job->width; lane++) {
                 const long i = (long)y * job->width + x + lane;
                 ELEMENT packed[MOST_LIKENESS];
-                ELEMENT *to = (ELEMENT *)job->merged + i * (channels + area);
-                for (int k = 0; k < area; k += 8) {
+                ELEMENT *to = (ELEMENT *)job->merged + i * (channels + compared);
+                for (int k = 0; k < compared; k += 8) {
                     v8 part;
                     for (int j = 0; j < 8; j++) part[j] = found[k + j][lane];
                     NAME(store8)(packed + k, part);
                 }
                 memcpy(to, (const ELEMENT *)job->x + i * channels, channels * sizeof(ELEMENT));
-                memcpy(to + channels, packed, area * sizeof(ELEMENT));
+                memcpy(to + channels, packed, compared * sizeof(ELEMENT));
             }
         }
 }
 
-/* The estimate after a level, from what its block found: flow, logit, features, one v16 a pixel. */
+/* The estimate after a level, from what its block found: flow, logit, features, one v16 a pixel;
+   nothing where the motion is too slow for the level. */
 KERNEL(update) {
     const long size = (long)job->height * job->width;
     for (int y = first; y < last; y++) {
@@ -178,6 +220,8 @@ KERNEL(update) {
             const float share = found[5 + job->features];
             const v4 step = both_ways(job, i, size, share);
             for (int k = 0; k < 4; k++) found[k] += before[k] + step[k];
+            const float across = found[2] - found[0], down = found[3] - found[1];
+            if (across * across + down * down < job->slowest) found = (v16){0};
             memcpy(job->state + 16 * i, &found, sizeof found);
         }
     }

@@ -8,6 +8,7 @@ from midflow.native.library import Buffers, Job, run, set_outputs
 from midflow.native.packing import STATE, VIEW, pack
 from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_blocks import PASSING
 from midflow.nets.pyramid_config import CELL, PyramidConfig
 
 _LANES = 16  # as in kernels.c
@@ -106,6 +107,9 @@ class PyramidPainter:
             _, height, width, _ = picture.shape
             job = self._job(height, width, time, state)
             job.ratio = 2
+            number = i // 2
+            if number < min(self.config.coarse, len(self.config.scales) - 1):
+                job.slowest = 1
             job.update(
                 (
                     ("picture0", picture),
@@ -158,11 +162,14 @@ class PyramidPainter:
         count, radius = self.config.matched, self.config.radius
         matched = self._convolutions.matcher(views)
         rows, line = height + 2 * radius, width + 2 * radius + _LANES
-        unit = self._buffer("unit", 2, rows, count, line)  # its rim stays zero
-        job = Job(height=height, width=width, matched=count, radius=radius, x=matched, unit=unit)
+        unit = self._buffer("unit", 2, rows, count, line)  # their rims stay zero
+        misfit = self._buffer("misfit", rows, line)
+        job = Job(height=height, width=width, matched=count, radius=radius, x=matched)
+        job.update((("unit", unit), ("misfit", misfit)))
         run("normalize", job, 2 * height, self.dtype)
+        run("misfit", job, height, self.dtype)
         found = self._convolutions.entrance(x)
-        channels = found.shape[-1] + (2 * radius + 1) ** 2
+        channels = found.shape[-1] + (2 * radius + 1) ** 2 + PASSING
         merged = self._elements("merged", 1, height, width, channels)
         job.update(
             (

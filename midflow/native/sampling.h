@@ -113,10 +113,10 @@ INLINE v4 both_ways(const struct job *job, long i, long size, float share) {
     return (v4){before * x, before * y, after * x, after * y};
 }
 
-/* 1 / (1 + exp(-x)), exp by its power of two and a polynomial (Cephes): 2e-7. */
-INLINE v16 sigmoid(v16 x) {
+/* exp(x), by its power of two and a polynomial (Cephes): 2e-7. */
+INLINE v16 exponential(v16 x) {
     const v16 most = (v16){0} + 80;
-    v16 z = -v16_least(v16_greatest(x, -most), most);
+    v16 z = v16_least(v16_greatest(x, -most), most);
     const i16x power = __builtin_convertvector(z * 1.44269504f + 128.5f, i16x) - 128;
     const v16 whole = __builtin_convertvector(power, v16);
     z = z - whole * 0.693359375f + whole * 2.12194440e-4f;
@@ -125,8 +125,10 @@ INLINE v16 sigmoid(v16 x) {
     sum = sum * z + 4.1665795894e-2f;
     sum = sum * z + 1.6666665459e-1f;
     sum = sum * z + 5.0000001201e-1f;
-    return 1 / (1 + (sum * z * z + z + 1) * (v16)((power + 127) << 23));
+    return (sum * z * z + z + 1) * (v16)((power + 127) << 23);
 }
+
+INLINE v16 sigmoid(v16 x) { return 1 / (1 + exponential(-x)); }
 
 /* Flow and logit of LANES pixels, and where the flow points to: whole parts and rests. Coordinates
    are x and y in frame 0, x and y in frame 1. */

@@ -26,6 +26,7 @@ from midflow.nets.legacy import (
     legacy_config_from,
 )
 from midflow.nets.pyramid import PyramidNet
+from midflow.nets.pyramid_blocks import PASSING
 from midflow.nets.pyramid_config import PyramidConfig
 
 NetConfig = IFNetConfig | LegacyConfig | PyramidConfig
@@ -129,7 +130,7 @@ def split_parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _infer_pyramid(shapes: Shapes) -> PyramidConfig:
     merged = _shape(shapes, "block.merge.0.weight")
-    compared = merged[1] - merged[0] // 2
+    compared = merged[1] - merged[0] // 2 - PASSING
     config = PyramidConfig(
         channels=merged[0],
         depth=_count_layers(shapes, "block.trunk"),

@@ -1,7 +1,7 @@
 """PyramidNet: midflow's own network, one small block used at every level of a picture pyramid.
 
 Like every RIFE network it estimates, coarse to fine, the flows from time t back to each frame and a
-blend weight, then warps and blends. Three things differ from the releases:
+blend weight, then warps and blends. Four things differ from the releases:
 
 * The frames are reduced by averages, the same encoder looks at every level, and the same block
   finds the flow there: what it learns at one size of motion serves at all, and more levels reach
@@ -10,6 +10,8 @@ blend weight, then warps and blends. Three things differ from the releases:
 * A block is told how alike the warped features are under small displacements (`correlation`), and
   sees the pictures as they are beside the warped ones, so that what stands still is found. It says
   how much of a `photometric_step` to take, which is precise where the warped frames nearly meet.
+* What moves by less than a pixel of a coarse level is not taken from it but sought afresh on the
+  next: patterns that repeat within a few pixels look, reduced, as if they moved in another way.
 * The finest level works at half resolution. Flow and mask are enlarged once, and a narrow block
   that sees every pixel of both frames corrects them at edges, lettering and thin lines.
 """
@@ -121,13 +123,16 @@ class PyramidNet(nn.Module):
     def _run(self, enc0: Encoded, enc1: Encoded, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields flow, then mask logit and carried features, level by level, at its size."""
         flow: Tensor | None = None
-        for view0, view1 in zip(enc0.features, enc1.features, strict=True):
+        for number, (view0, view1) in enumerate(zip(enc0.features, enc1.features, strict=True)):
             batch, _, height, width = view0.shape
             still = view0[:, :3], view1[:, :3]
             if flow is None:
                 flow = view0.new_zeros(batch, 4, height, width)
                 carried = view0.new_zeros(batch, 1 + self.config.features, height, width)
             else:
+                if number <= self.config.coarse:
+                    is_fast = _motion(flow).square().sum(1, keepdim=True) >= 1
+                    flow, carried = flow * is_fast, carried * is_fast
                 flow, carried = (resize(x, 2)[..., :height, :width] for x in (2 * flow, carried))
                 view0, view1 = warp(view0, flow[:, :2]), warp(view1, flow[:, 2:])
             missed = photometric_step(view0[:, :3], view1[:, :3], t)
@@ -180,6 +185,11 @@ def blend(img0: Tensor, img1: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
 def _both_ways(motion: Tensor, t: Tensor) -> Tensor:
     """Motion (B, 2, H, W) from frame 0 to frame 1 as flows from time t to both, (B, 4, H, W)."""
     return torch.cat((-t * motion, (1 - t) * motion), 1)
+
+
+def _motion(flow: Tensor) -> Tensor:
+    """Flows from time t to both frames, (B, 4, H, W), as motion from one to the other."""
+    return flow[:, 2:] - flow[:, :2]
 
 
 def _whole_cells(image: Tensor, cell: int) -> Tensor:

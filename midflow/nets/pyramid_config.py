@@ -35,10 +35,15 @@ class PyramidConfig:
     scales: tuple[int, ...] = (16, 8, 4, 2)
     """The levels work at 1 / scale of the frame; each half of the one before."""
 
+    coarse: int = 2
+    """So many levels, from the first, leave motion of less than one of their pixels to the next."""
+
     def __post_init__(self) -> None:
         for name in ("channels", "depth", "width", "features", "matched", "radius"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.coarse < 0:
+            raise OptionError(f"coarse must be at least 0, got {self.coarse}")
         if self.detail < 0 or (self.detail and self.detail_depth < 1):
             raise OptionError(
                 "detail must be at least 0 and detail_depth at least 1, "

@@ -27,7 +27,7 @@ from midflow.train.textures import COLORS, OVERLAYS, SHAPES, draw_names, paint
 
 _SCENE, _CHANGE = 31, 32  # random streams
 _CANVAS = 1.5  # sides of a canvas over those of the picture
-_FASTEST_PATTERN = 16.0  # pixels that a repeating pattern moves at most
+_PATTERN_MOTION = 1.0, 16.0  # pixels that a repeating pattern moves at most: drawn between these
 _FOREMOST = 0.75  # share of a pixel's light by which one layer counts as what it shows
 _ONCE = {"cpu": 4, "cuda": 32}  # scenes painted together: what fits the caches, what fills the GPU
 
@@ -188,7 +188,9 @@ class Layers:
             if is_background:
                 kinds = ["all"] * len(rows)
             repeats = torch.tensor([color == "periodic" for color in colors])
-            moving = moving.slowed(torch.where(repeats, _FASTEST_PATTERN, math.inf))
+            slowest, fastest = _PATTERN_MOTION
+            limit = slowest * (fastest / slowest) ** torch.rand(len(rows), generator=random)
+            moving = moving.slowed(torch.where(repeats, limit, math.inf))
             canvas = paint(kinds, colors, side, self.photographs, random, device, moving.travel())
             if not is_background:
                 canvas = canvas * self._opacity(len(rows), random).to(device)

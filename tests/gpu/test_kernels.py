@@ -8,6 +8,7 @@ from torch import Tensor
 from midflow.nets.correlation import correlation
 from midflow.nets.photometric import photometric_step
 from midflow.nets.pyramid import blend
+from midflow.nets.pyramid_blocks import passing
 from midflow.nets.warp import resize, warp
 
 launch = pytest.importorskip("midflow.gpu.launch", reason="Triton is not installed")
@@ -126,30 +127,37 @@ def test_views_are_compared_as_correlation_says(radius: int, height: int, width:
     entered_bias = torch.randn(24, device=DEVICE)
     unit = planes(matched + bias)
     unit = F.normalize(unit - unit.mean(1, keepdim=True), dim=1, eps=1e-2)
-    likeness = F.leaky_relu(correlation(*unit.chunk(2), radius), 0.2)
+    unit0, unit1 = unit.chunk(2)
+    alike = correlation(unit0, unit1, radius)
+    passes = passing(alike, (unit0 - unit1).square().sum(1, keepdim=True), radius)
     merged = planes(launch.match(matched.clone(), bias, entered, entered_bias, radius))
     close(merged[:, :24], F.leaky_relu(planes(entered + entered_bias), 0.2))
     side, slots = 2 * radius + 1, launch.slots(radius)
-    rows = merged[:, 24:].unflatten(1, (side, slots))
-    close(rows[:, :, :side].flatten(1, 2), likeness)
-    assert not rows[:, :, side:].any()
+    rows, last = merged[:, 24 : 24 + side * slots], merged[:, 24 + side * slots :]
+    rows = rows.unflatten(1, (side, slots))
+    close(rows[:, :, :side].flatten(1, 2), F.leaky_relu(alike, 0.2))
+    close(last[:, :3], passes)
+    assert not rows[:, :, side:].any() and not last[:, 3:].any()
 
 
+@pytest.mark.parametrize("slowest", [0.0, 3.0])
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_level_adds_what_its_block_found(is_first: bool) -> None:
+def test_a_level_adds_what_its_block_found(is_first: bool, slowest: float) -> None:
     before = None if is_first else estimate(8, 8, 2)
     both, time = pictures(8, 12, 2), torch.tensor([0.25, 0.5], device=DEVICE)
     level = launch.Level(both[0], both[0], both[1], both[1], before, time)
     out, bias = torch.randn(2, 4, 6, 64, device=DEVICE), torch.randn(64, device=DEVICE)
     missed = torch.randn(2, 2, 8, 12, device=DEVICE)
-    found = planes(launch.update(out, bias, level, missed, 9))
+    found = planes(launch.update(out, bias, level, missed, 9, slowest))
     cells = planes(out + bias).unflatten(1, (4, 16)).transpose(1, 2).flatten(1, 2)
     expected = F.pixel_shuffle(cells, 2)
     t = time.view(2, 1, 1, 1)
     expected[:, :4] += expected[:, 9:10] * torch.cat((-t * missed, (1 - t) * missed), 1)
     if before is not None:
         expected[:, :4] += 2 * resize(planes(before)[:, :4], 2)[..., :8, :12]
-    close(found[:, :9], expected[:, :9])
+    is_fast = (expected[:, 2:4] - expected[:, :2]).norm(dim=1, keepdim=True) >= slowest
+    assert is_fast.all() == (slowest == 0)
+    close(found[:, :9], (expected * is_fast)[:, :9])
 
 
 @pytest.mark.parametrize(("ratio", "motion"), [(2.0, 3.0), (1.0, 0.5), (0.5, 5.0), (2.0, FAR)])

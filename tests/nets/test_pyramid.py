@@ -10,9 +10,11 @@ from torch import Tensor
 
 import midflow
 from midflow.errors import OptionError
+from midflow.nets.correlation import correlation
 from midflow.nets.layout import infer_config
 from midflow.nets.prediction import Encoded
 from midflow.nets.pyramid import PyramidNet, blend
+from midflow.nets.pyramid_blocks import passing
 from midflow.nets.pyramid_config import PyramidConfig
 from midflow.nets.warp import warp
 
@@ -107,6 +109,64 @@ def test_coarser_search_is_that_of_the_reduced_frames() -> None:
     levels, _ = net.estimates(F.avg_pool2d(img0, 2), F.avg_pool2d(img1, 2))
     expected = 4 * F.interpolate(levels[-1].flow, scale_factor=4, mode="bilinear")
     assert torch.equal(net(img0, img1, flow_scale=0.5).flow, expected)
+
+
+class Fixed(torch.nn.Module):
+    """A block that always finds the same motion along x, and tells what flow it was given."""
+
+    def __init__(self, motion: float, features: int) -> None:
+        super().__init__()
+        self.motion, self.features = motion, features
+        self.given: list[Tensor] = []
+
+    def forward(self, view0: Tensor, view1: Tensor, known: Tensor) -> Tensor:
+        self.given.append(known[:, 2 + self.features :][:, :4])
+        out = known.new_zeros(len(known), 6 + self.features, *known.shape[-2:])
+        out[:, 0], out[:, 2] = -self.motion / 2, self.motion / 2
+        return out
+
+
+@pytest.mark.parametrize(("motion", "is_kept"), [(0.9, False), (1.1, True)])
+@torch.no_grad()
+def test_motion_below_a_pixel_of_a_coarse_level_is_left_to_the_next(
+    motion: float, is_kept: bool
+) -> None:
+    net = tiny(replace(TINY, scales=(8, 4, 2), coarse=1))
+    net.block = fixed = Fixed(motion, TINY.features)  # type: ignore[assignment]
+    net(*frames())
+    first, second, third = (flow.abs().amax().item() for flow in fixed.given)
+    assert first == 0
+    assert second == pytest.approx(motion if is_kept else 0)  # twice the pixels, half each way
+    assert third >= 0.99 * motion  # beyond the coarse levels everything is handed on
+
+
+def unit_features(count: int, height: int = 9, width: int = 13) -> Tensor:
+    return F.normalize(torch.randn(1, count, height, width), dim=1)
+
+
+def compare(unit0: Tensor, unit1: Tensor) -> Tensor:
+    misfit = (unit0 - unit1).square().sum(1, keepdim=True)
+    return passing(correlation(unit0, unit1, 3), misfit, 3)
+
+
+def test_what_leaves_one_place_and_comes_to_the_opposite_one_passes_between() -> None:
+    torch.manual_seed(0)
+    background, thing = unit_features(24), unit_features(24, 1, 1)[0, :, 0, 0]
+    before, after = background.clone(), background.clone()
+    before[0, :, 4, 4] = thing
+    after[0, :, 6, 8] = thing
+    across, down, surely = compare(before, after)[0, :, 5, 6].tolist()
+    assert (across, down) == (pytest.approx(2, abs=0.01), pytest.approx(1, abs=0.01))
+    assert surely > 0.9
+
+
+def test_nothing_passes_where_nothing_moves_or_something_only_goes() -> None:
+    torch.manual_seed(0)
+    background = unit_features(24)
+    assert compare(background, background).abs().max() < 1e-5
+    gone = background.clone()
+    gone[0, :, 4, 4] = unit_features(24, 1, 1)[0, :, 0, 0]
+    assert compare(gone, background)[:, 2].max() < 0.5
 
 
 def test_levels_end_with_what_is_rendered() -> None:
