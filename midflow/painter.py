@@ -13,8 +13,9 @@ from midflow.interpolator import Interpolator
 from midflow.options import VideoOptions
 from midflow.rgba import Rgba, blend_rgba, paint_rgba
 from midflow.scenes import fill_cut, is_cut, thumbnail
-from midflow.video.color import from_rgb, to_alpha, to_rgb
-from midflow.video.frame import ClipInfo, ColorSpec, Frame, Planes
+from midflow.video.color import begin_from_rgb, to_alpha, to_rgb
+from midflow.video.device_copies import Download
+from midflow.video.frame import ClipInfo, ColorSpec, Frame
 from midflow.video.pixel import layout
 
 MAX_BATCH_PIXELS = 1 << 22  # of all output frames painted at once: two of 1080p, one of 4K
@@ -57,7 +58,7 @@ class Picture:
 
 
 class Painter:
-    """Makes output frames, in the planes the writer takes.
+    """Makes output frames, in the planes the writer takes, which may still be on their way.
 
     An input frame that is passed through takes the same way through RGB as a painted one, so that
     nothing flickers between the two.
@@ -95,7 +96,7 @@ class Painter:
         self._given_cuts = given_cuts
         self._pair: tuple[Picture, Picture] | None = None
         self._is_cut = self._is_still = False
-        self._passed: tuple[Picture, Planes] | None = None
+        self._passed: tuple[Picture, Download] | None = None
         pixels = info.width * info.height
         self.batch = max(1, MAX_BATCH_PIXELS // pixels) if interpolator.has_timestep else _MAX_BATCH
         """How many timesteps `paint` takes at once without using much memory."""
@@ -104,7 +105,7 @@ class Painter:
         """A decoded frame, ready to be used in `keep` and `paint`."""
         return Picture(frame, self._info, self._interpolator)
 
-    def keep(self, picture: Picture) -> Planes:
+    def keep(self, picture: Picture) -> Download:
         """The frame itself; the same planes when asked for again."""
         if self._passed is None or self._passed[0] is not picture:
             self._passed = picture, self._planes(picture.rgb, picture.alpha)
@@ -112,7 +113,7 @@ class Painter:
 
     def paint(
         self, left: Picture, right: Picture, timesteps: Sequence[Fraction]
-    ) -> Iterator[Planes]:
+    ) -> Iterator[Download]:
         """The frames at `timesteps`, in (0, 1), between two neighbouring frames."""
         self._compare(left, right)
         if self._is_still:
@@ -145,7 +146,7 @@ class Painter:
             return self._given_cuts.is_between(left.frame.pts, right.frame.pts)
         return is_cut(left.thumbnail, right.thumbnail, self._threshold)
 
-    def _fill_cut(self, left: Picture, right: Picture, timestep: float) -> Planes:
+    def _fill_cut(self, left: Picture, right: Picture, timestep: float) -> Download:
         if left.alpha is None or right.alpha is None:
             return self._planes(fill_cut(self._fill, left.rgb, right.rgb, timestep))
         if self._fill == "blend":
@@ -153,8 +154,8 @@ class Painter:
             return self._planes(*blend_rgba(*both, timestep))
         return self.keep(right if self._fill == "nearest" and timestep >= 0.5 else left)
 
-    def _planes(self, rgb: Tensor, alpha: Tensor | None = None) -> Planes:
-        return from_rgb(rgb, self._color, self._pixel_format, alpha)
+    def _planes(self, rgb: Tensor, alpha: Tensor | None = None) -> Download:
+        return begin_from_rgb(rgb, self._color, self._pixel_format, alpha)
 
 
 def make_painter(

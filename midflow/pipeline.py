@@ -30,7 +30,8 @@ from midflow.schedule import OutputFrame, Rate, ntsc_rate
 from midflow.segments import NO_LIMIT, Role, Segments
 from midflow.time_plan import TimePlan, plan_times
 from midflow.timeline import read_from
-from midflow.video.frame import Frame, Planes, byte_size
+from midflow.video.device_copies import Download
+from midflow.video.frame import Frame, byte_size
 from midflow.video.output import check_target
 from midflow.video.pipe_input import is_pipe
 from midflow.video.reader import VideoReader
@@ -195,8 +196,11 @@ class Run:
         self._pictures: dict[int, Picture] = {}
         frames = read_from(reader, start)
         self._feed: Feed[Frame] = Feed(frames, lambda frame: byte_size(frame.data), QUEUE_BYTES)
-        self._sink: Sink[tuple[int, Planes, Fraction, Fraction | None, Sequence[Fraction]]] = Sink(
-            lambda item: segments.write(*item), lambda item: byte_size(item[1]), QUEUE_BYTES
+        self._sink: Sink[tuple[int, Download, Fraction, Fraction | None, Sequence[Fraction]]]
+        self._sink = Sink(
+            lambda item: segments.write(item[0], item[1].wait(), *item[2:]),
+            lambda item: item[1].nbytes,
+            QUEUE_BYTES,
         )
         self._painting_seconds = 0.0
         self._painted = 0
@@ -241,7 +245,9 @@ class Run:
 
     def _make(self, outputs: Iterable[OutputFrame]) -> None:
         """Paints what is lacking; a batch never reaches across a pair of frames or a segment."""
-        for (segment, left, right), group in groupby(self._numbered(outputs), _batch_key):
+        for (segment, left, right), group in groupby(
+            self._numbered(outputs), lambda item: (item[0], item[1].left, item[1].right)
+        ):
             if not self._segments.lacks(segment):
                 continue
             if segment != self._segment:
@@ -263,7 +269,7 @@ class Run:
             yield self._number // self._segments.length, output
             self._number += 1
 
-    def _images(self, left: Picture, right: Picture, batch: list[OutputFrame]) -> list[Planes]:
+    def _images(self, left: Picture, right: Picture, batch: list[OutputFrame]) -> list[Download]:
         if left is right:
             return [self._painter.keep(left)] * len(batch)
         return list(self._painter.paint(left, right, [output.timestep for output in batch]))
@@ -292,8 +298,3 @@ class Run:
         total = self._total and max(self._total, done)
         seconds, kept = present - self._started, self._segments.kept_frames
         self._on_progress(Progress(self._job, done, total, seconds, self._rates(), kept))
-
-
-def _batch_key(item: tuple[int, OutputFrame]) -> tuple[int, int, int]:
-    segment, output = item
-    return segment, output.left, output.right

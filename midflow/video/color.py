@@ -11,12 +11,13 @@ untouched frame therefore returns to its own codes, while a moved one gets smoot
 the 2x2 blocks that repeating and averaging would give.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from midflow.video.device_copies import Download, upload
 from midflow.video.frame import ClipInfo, ColorSpec, Frame, Plane, Planes
 from midflow.video.pixel import PixelLayout, layout
 
@@ -50,7 +51,7 @@ def planes_to_rgb(
 ) -> Tensor:
     """`to_rgb` for planes whose colour and pixel format are given directly."""
     form = layout(pixel_format)
-    samples = [_upload(plane, form).to(device) for plane in planes[:3]]
+    samples = upload([_samples(plane, form) for plane in planes[:3]], device)
     luma_scale, luma_zero, chroma_scale, chroma_zero = _code_range(form, color)
     luma = samples[0].to(torch.float32).sub_(luma_zero).div_(luma_scale)
     if form.kind == "gray":
@@ -85,7 +86,7 @@ def to_alpha(frame: Frame | Planes, pixel_format: str, device: torch.device | st
     if not form.has_alpha:
         return None
     planes = frame.data if isinstance(frame, Frame) else frame
-    alpha = _upload(planes[-1], form).to(device)
+    (alpha,) = upload([_samples(planes[-1], form)], device)
     return alpha.to(torch.float32).div_((1 << form.bits) - 1)[None, None]
 
 
@@ -104,16 +105,23 @@ def from_rgb(
     Returns:
         Contiguous numpy planes, uint8 or uint16, on the CPU.
     """
+    return begin_from_rgb(rgb, color, pixel_format, alpha).wait()
+
+
+def begin_from_rgb(
+    rgb: Tensor, color: ColorSpec, pixel_format: str, alpha: Tensor | None = None
+) -> Download:
+    """`from_rgb`, whose planes are waited for later: on a GPU they are on their way meanwhile."""
     form = layout(pixel_format)
     planes = _color_planes(rgb, color, form)
-    if not form.has_alpha:
-        return planes
-    opacity = torch.ones_like(rgb[..., :1, :, :]) if alpha is None else alpha
-    codes = opacity.reshape(rgb.shape[-2:]).to(torch.float32) * ((1 << form.bits) - 1)
-    return (*planes, _codes(codes, 0, form))
+    if form.has_alpha:
+        opacity = torch.ones_like(rgb[..., :1, :, :]) if alpha is None else alpha
+        codes = opacity.reshape(rgb.shape[-2:]).to(torch.float32) * ((1 << form.bits) - 1)
+        planes = (*planes, _codes(codes, 0, form))
+    return Download(planes, partial(_plane, form))
 
 
-def _color_planes(rgb: Tensor, color: ColorSpec, form: PixelLayout) -> Planes:
+def _color_planes(rgb: Tensor, color: ColorSpec, form: PixelLayout) -> tuple[Tensor, ...]:
     red, green, blue = rgb.reshape(3, *rgb.shape[-2:]).to(torch.float32)
     luma_scale, luma_zero, chroma_scale, chroma_zero = _code_range(form, color)
     if form.kind == "rgb":
@@ -143,21 +151,30 @@ def _code_range(form: PixelLayout, color: ColorSpec) -> tuple[float, float, floa
     return 219 * unit, 16 * unit, 224 * unit, 128 * unit
 
 
-def _upload(plane: Plane, form: PixelLayout) -> Tensor:
+def _samples(plane: Plane, form: PixelLayout) -> Tensor:
     """Samples as a type that every device knows: uint8, int16, or int32 for 16 bits."""
     if form.bits == 8:
         return torch.from_numpy(plane)
     return torch.from_numpy(plane.view(np.int16) if form.bits < 16 else plane.astype(np.int32))
 
 
-def _codes(values: Tensor, zero: float, form: PixelLayout) -> np.ndarray:
-    """Shift by the zero code (in place), round half to even, clamp to the codes there are."""
+def _codes(values: Tensor, zero: float, form: PixelLayout) -> Tensor:
+    """Shift by the zero code (in place), round half to even, clamp to the codes there are.
+
+    The type is that of `_samples`.
+    """
     codes = values.add_(zero).round_().clamp_(0, (1 << form.bits) - 1)
     if form.bits == 8:
-        return codes.to(torch.uint8).cpu().numpy()
-    if form.bits < 16:
-        return codes.to(torch.int16).cpu().numpy().view(np.uint16)
-    return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
+        return codes.to(torch.uint8)
+    return codes.to(torch.int16 if form.bits < 16 else torch.int32)
+
+
+def _plane(form: PixelLayout, codes: Tensor) -> Plane:
+    """What `_samples` was made of."""
+    plane: np.ndarray = codes.numpy()
+    if form.bits == 8:
+        return plane
+    return plane.view(np.uint16) if form.bits < 16 else plane.astype(np.uint16)
 
 
 def _centered(location: str) -> tuple[bool, bool]:
