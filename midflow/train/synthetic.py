@@ -227,7 +227,8 @@ def _compose(
     for number, layer in enumerate(layers):
         places = layer.maps.flatten(1, 2) @ points
         seen = _look_up(layer, places, layer.canvas, crop, "bicubic").clamp_(0, 1)
-        color, cover = seen[:, :, :3], seen[:, :, 3:]
+        cover = seen[:, :, 3:]
+        color = torch.minimum(seen[:, :, :3], cover)  # bicubic sampling overshoots at outlines
         rows = layer.rows
         frames[rows] = frames[rows] * (1 - cover) + color
         light = strongest[rows] * (1 - cover[:, 1])

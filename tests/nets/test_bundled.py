@@ -25,7 +25,7 @@ def psnr(frame: Tensor, truth: Tensor) -> float:
     return float(-10 * (frame - truth).square().mean().log10())
 
 
-@pytest.mark.parametrize(("period", "motion"), [(16, 3), (24, 5), (24, 7), (32, 5)])
+@pytest.mark.parametrize(("period", "motion"), [(24, 5), (24, 7), (32, 5)])
 def test_a_pattern_that_repeats_is_followed(period: float, motion: float) -> None:
     img0, truth, img1 = (board(period, motion * t) for t in (0.0, 0.5, 1.0))
     frame = midflow.Interpolator(midflow.load_model(), "cpu")(img0, img1)

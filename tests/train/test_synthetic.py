@@ -117,7 +117,7 @@ def test_scenes_depend_on_seed_step_and_rank_alone() -> None:
 
 @pytest.mark.usefixtures("no_grain")
 def test_scenes_need_no_photographs() -> None:
-    batch = Layers(augmentation=UNCHANGED).batch(0, 4, 64, device=CPU)
+    batch = Layers(augmentation=UNCHANGED).batch(0, 16, 64, device=CPU)
     assert warping_error(batch) < 3
     assert float(batch.truth.std()) > 0.05
     for name in ("img0", "img1", "truth"):
