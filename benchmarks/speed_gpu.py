@@ -17,7 +17,6 @@ from the device's properties, or from --tflops and --gbs.
 
 import argparse
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed_forward import pair
+from speed_forward import pair, psnr
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import midflow
@@ -138,10 +137,6 @@ def waited_for(device: torch.device) -> Iterator[list[float]]:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     taken.append(time.perf_counter() - start)
-
-
-def psnr(frame: torch.Tensor, reference: torch.Tensor) -> float:
-    return -10 * math.log10(float((frame - reference).square().mean()) + 1e-12)
 
 
 def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:

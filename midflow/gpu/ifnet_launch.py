@@ -6,7 +6,6 @@
 from typing import NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 from midflow.gpu import launch
@@ -43,7 +42,9 @@ def work(image: Tensor, encoded: Tensor, bias: Tensor) -> Tensor:
     batch, _, height, width = image.shape
     made = image.new_empty(batch, height, width, WORK, dtype=torch.float32)
     image, count = image.float().contiguous(), height * width
-    work_kernel[_grid(count, batch)](image, encoded, bias, made, count, block=launch.PIXELS)
+    work_kernel[launch.programs(count, batch, launch.PIXELS)](
+        image, encoded, bias, made, count, block=launch.PIXELS
+    )
     return made
 
 
@@ -72,7 +73,7 @@ def block_inputs(
     x = work0.new_empty(batch, height, width, 2 * WORK + HEAD, dtype=dtype)
     out, bias = (flow, flow) if head is None else head
     columns, rows = (width, height) if head is None else head.size
-    block_inputs_kernel[_grid(height * width, batch)](
+    block_inputs_kernel[launch.programs(height * width, batch, launch.PIXELS)](
         work0, work0.stride(0), work1, work1.stride(0), flow, out, bias, time, x, width, height,
         full_width, full_height, columns, rows, grid, columns / width, is_first=head is None,
         is_whole=grid == 1, block=launch.PIXELS,
@@ -83,7 +84,7 @@ def block_inputs(
 def add_flow(head: Head, flow: Tensor, grid: int, *, is_first: bool) -> None:
     """Adds a head's flow, enlarged to the size of the frame, to `flow` (B, H, W, 4) in place."""
     batch, height, width, _ = flow.shape
-    add_flow_kernel[_grid(height * width, batch)](
+    add_flow_kernel[launch.programs(height * width, batch, launch.PIXELS)](
         *head, flow, width, height, *head.size, float(grid), 1 / grid, is_first=is_first,
         block=launch.PIXELS,
     )  # fmt: skip
@@ -95,17 +96,10 @@ def mix(work0: Tensor, work1: Tensor, flow: Tensor, head: Head, *, only_frame: b
     With `only_frame` flow and weight are left out, and empty.
     """
     batch, height, width, _ = flow.shape
-    size = (0, 0) if only_frame else (height, width)
-    shapes = (3, height, width), (4, *size), (1, *size)
-    painted = Prediction(*(flow.new_empty(batch, *shape) for shape in shapes))
+    painted = launch.outputs(flow, batch, height, width, only_frame=only_frame)
     columns, rows = head.size
-    mix_kernel[_grid(height * width, batch)](
+    mix_kernel[launch.programs(height * width, batch, launch.PIXELS)](
         work0, work0.stride(0), work1, work1.stride(0), flow, *head, *painted, width, height,
         columns, rows, columns / width, only_frame=only_frame, block=launch.PIXELS,
     )  # fmt: skip
     return painted
-
-
-def _grid(count: int, batch: int) -> tuple[int, int]:
-    """Programs that the pixels of each sample need."""
-    return triton.cdiv(count, launch.PIXELS), batch

@@ -44,7 +44,7 @@ def interleave(image: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     picture = image.new_empty(batch, height, width, 4)
     elements = image.new_empty(batch, height, width, COLORS, dtype=dtype)
     count = height * width
-    interleave_kernel[_grid(count, batch, PIXELS)](
+    interleave_kernel[programs(count, batch, PIXELS)](
         image, picture, elements, count, wide=COLORS, block=PIXELS
     )
     return picture, elements
@@ -57,7 +57,7 @@ def halve(picture: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     high, wide = (_rounded(side, 2 * CELL) for side in (height, width))
     half = picture.new_empty(batch, height, width, 4)
     elements = picture.new_empty(batch, high, wide, COLORS, dtype=dtype)
-    halve_kernel[_grid(high * wide, batch, PIXELS)](
+    halve_kernel[programs(high * wide, batch, PIXELS)](
         picture, columns, rows, half, elements, width, height, wide, high, wide=COLORS,
         block=PIXELS,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def finish(x: Tensor, bias: Tensor, *, leaky: bool) -> Tensor:
     """`x` (B, h, w, C) plus bias, then the leaky ReLU, in place."""
     channels = x.shape[-1]
     count = x.numel() // channels
-    finish_kernel[_grid(count, 1, WIDE_PIXELS)](
+    finish_kernel[programs(count, 1, WIDE_PIXELS)](
         x, bias, count, channels=channels, padded=_power(channels), leaky=leaky, block=WIDE_PIXELS
     )
     return x
@@ -82,7 +82,7 @@ def warp_both(picture0: Tensor, picture1: Tensor, estimate: Tensor, ratio: float
     batch, height, width, _ = picture0.shape
     warped = picture0.new_empty(2, batch, height, width, 4)
     rows, columns = estimate.shape[1:3]
-    warp_kernel[_grid(height * width, batch, PIXELS)](
+    warp_kernel[programs(height * width, batch, PIXELS)](
         *_frames(picture0, picture1), estimate, warped, width, height, columns, rows,
         ratio, 1 / ratio, block=PIXELS,
     )  # fmt: skip
@@ -94,7 +94,7 @@ def photometric_step(first: Tensor, second: Tensor, time: Tensor) -> Tensor:
     batch, height, width, _ = first.shape
     products = first.new_empty(batch, 5, height, width)
     smooth, missed = torch.empty_like(products), first.new_empty(batch, 2, height, width)
-    grid = _grid(height * width, batch, PIXELS)
+    grid = programs(height * width, batch, PIXELS)
     products_kernel[grid](*_frames(first, second), time, products, width, height, block=PIXELS)
     rows_kernel[grid](products, smooth, width, height, block=PIXELS)
     solve_kernel[grid](
@@ -136,7 +136,7 @@ def level_inputs(
     x = level.features0.new_empty(batch, height, width, 2 * channels + 2 * STATE)
     views = level.features0.new_empty(2 * batch, height, width, channels + VIEW)
     estimate, columns, rows = _known(level.estimate, missed)
-    level_inputs_kernel[_grid(height * width, batch, WIDE_PIXELS)](
+    level_inputs_kernel[programs(height * width, batch, WIDE_PIXELS)](
         *_frames(level.features0, level.features1), *_frames(warped0, warped1),
         *_frames(level.picture0, level.picture1), estimate, missed, level.time, views, x, width,
         height, columns, rows, 2.0, 0.5, wide=channels, padded=_power(channels),
@@ -160,17 +160,17 @@ def match(unit: Tensor, unit_bias: Tensor, entered: Tensor, bias: Tensor, radius
     """
     batch, height, width, channels = entered.shape
     matched, count, side = unit.shape[-1], height * width, 2 * radius + 1
-    normalize_kernel[_grid(2 * batch * count, 1, WIDE_PIXELS)](
+    normalize_kernel[programs(2 * batch * count, 1, WIDE_PIXELS)](
         unit, unit_bias, 2 * batch * count, floor=NORM_FLOOR, channels=matched,
         padded=_power(matched), block=WIDE_PIXELS,
     )  # fmt: skip
     misfit = unit.new_empty(batch, height, width, dtype=torch.float32)
-    misfit_kernel[_grid(batch * count, 1, WIDE_PIXELS)](
+    misfit_kernel[programs(batch * count, 1, WIDE_PIXELS)](
         unit, misfit, batch * count, channels=matched, padded=_power(matched), block=WIDE_PIXELS
     )
     wide = channels + side * slots(radius) + PASSING_SLOTS
     merged = entered.new_empty(batch, height, width, wide)
-    correlate_kernel[_grid(count, batch, MATCH_PIXELS)](
+    correlate_kernel[programs(count, batch, MATCH_PIXELS)](
         unit, misfit, entered, bias, merged, width, height, matched=matched,
         padded=_power(matched), radius=radius, channels=channels, channels_padded=_power(channels),
         slots=slots(radius), spare=PASSING_SLOTS, sharpness=SHARPNESS, block=MATCH_PIXELS,
@@ -199,7 +199,7 @@ def update(
     batch, height, width, _ = level.picture0.shape
     found = missed.new_empty(batch, height, width, STATE)
     previous, columns, rows = _known(level.estimate, missed)
-    update_kernel[_grid(height * width, batch, PIXELS)](
+    update_kernel[programs(height * width, batch, PIXELS)](
         out, bias, previous, missed, level.time, found, width, height, columns, rows, 2.0, 0.5,
         slowest * slowest, share=share, has_previous=level.estimate is not None, block=PIXELS,
     )  # fmt: skip
@@ -234,7 +234,7 @@ def detail_inputs(
     x = missed.new_empty(batch, height // 2, width // 2, 5 * STATE, dtype=dtype)
     rows, columns = whole.estimate.shape[1:3]
     half = whole.ratio / 2
-    detail_inputs_kernel[_grid(height * width, batch, PIXELS)](
+    detail_inputs_kernel[programs(height * width, batch, PIXELS)](
         *_frames(warped0, warped1), *_frames(whole.picture0, whole.picture1), whole.estimate,
         missed, whole.time, x, width, height, columns, rows, half, 1 / half, block=PIXELS,
     )  # fmt: skip
@@ -254,19 +254,21 @@ def paint(
         only_frame: leave flow and weight out; they are empty.
     """
     batch, height, width, _ = whole.picture0.shape
-    size = (0, 0) if only_frame else (height, width)
-    painted = Prediction(
-        missed.new_empty(batch, 3, height, width),
-        missed.new_empty(batch, 4, *size),
-        missed.new_empty(batch, 1, *size),
-    )
+    painted = outputs(missed, batch, height, width, only_frame=only_frame)
     rows, columns = whole.estimate.shape[1:3]
-    paint_kernel[_grid(height * width, batch, PIXELS)](
+    paint_kernel[programs(height * width, batch, PIXELS)](
         *_frames(whole.picture0, whole.picture1), *_frames(whole.ends0, whole.ends1),
         whole.estimate, out, bias, missed, whole.time, *painted, width, height, columns, rows,
         whole.ratio, 1 / whole.ratio, only_frame=only_frame, block=PIXELS,
     )  # fmt: skip
     return painted
+
+
+def outputs(like: Tensor, batch: int, height: int, width: int, *, only_frame: bool) -> Prediction:
+    """Memory to paint into, of the kind of `like`; with `only_frame` flow and weight are empty."""
+    size = (0, 0) if only_frame else (height, width)
+    shapes = (3, height, width), (4, *size), (1, *size)
+    return Prediction(*(like.new_empty(batch, *shape) for shape in shapes))
 
 
 def _frames(first: Tensor, second: Tensor) -> tuple[Tensor, int, Tensor, int]:
@@ -282,7 +284,8 @@ def _known(estimate: Tensor | None, nothing: Tensor) -> tuple[Tensor, int, int]:
     return estimate, estimate.shape[2], estimate.shape[1]
 
 
-def _grid(count: int, batch: int, pixels: int) -> tuple[int, int]:
+def programs(count: int, batch: int, pixels: int) -> tuple[int, int]:
+    """Programs that the pixels of each sample need."""
     return triton.cdiv(count, pixels), batch
 
 

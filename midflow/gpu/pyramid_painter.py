@@ -64,8 +64,8 @@ class PyramidPainter:
             picture0, features0 = enc0.features[i : i + 2]
             picture1, features1 = enc1.features[i : i + 2]
             level = Level(picture0, features0, picture1, features1, estimate, time)
-            is_coarse = i < 2 + 2 * self.config.coarse and i + 2 < len(enc0.features)
-            estimate = self._level(level, 1.0 if is_coarse else 0.0)
+            slowest = 1.0 if self.config.leaves_slow(i // 2 - 1) else 0.0
+            estimate = self._level(level, slowest)
         assert estimate is not None
         ends0, full0 = enc0.features[:2]
         ends1, full1 = enc1.features[:2]

@@ -39,16 +39,24 @@ def split(position, length):
 
 
 @triton.jit
-def bilinear(picture, column, row, dx, dy, width, height, lanes, channels: tl.constexpr, is_in):
-    """(block, lanes) of a picture where the flow points to, the border repeated outside."""
-    left, right, across = split(column.to(tl.float32) + dx, width)
-    top, bottom, down = split(row.to(tl.float32) + dy, height)
+def _between(
+    picture, left, right, across, top, bottom, down, width, lanes, channels: tl.constexpr, is_in
+):
+    """(block, lanes) of four neighbours, mixed by how far across and down it is."""
     across, down = across[:, None], down[:, None]
     upper = read_pixels(picture, top, left, width, lanes, channels, is_in) * (1 - across)
     upper += read_pixels(picture, top, right, width, lanes, channels, is_in) * across
     lower = read_pixels(picture, bottom, left, width, lanes, channels, is_in) * (1 - across)
     lower += read_pixels(picture, bottom, right, width, lanes, channels, is_in) * across
     return upper * (1 - down) + lower * down
+
+
+@triton.jit
+def bilinear(picture, column, row, dx, dy, width, height, lanes, channels: tl.constexpr, is_in):
+    """(block, lanes) of a picture where the flow points to, the border repeated outside."""
+    left, right, across = split(column.to(tl.float32) + dx, width)
+    top, bottom, down = split(row.to(tl.float32) + dy, height)
+    return _between(picture, left, right, across, top, bottom, down, width, lanes, channels, is_in)
 
 
 @triton.jit
@@ -102,12 +110,7 @@ def resized_pixels(picture, column, row, step, width, height, lanes, channels: t
     """(block, lanes) of what `resize` by 1 / step makes of a picture of width x height."""
     left, right, across = resized(column, step, width)
     top, bottom, down = resized(row, step, height)
-    across, down = across[:, None], down[:, None]
-    upper = read_pixels(picture, top, left, width, lanes, channels, is_in) * (1 - across)
-    upper += read_pixels(picture, top, right, width, lanes, channels, is_in) * across
-    lower = read_pixels(picture, bottom, left, width, lanes, channels, is_in) * (1 - across)
-    lower += read_pixels(picture, bottom, right, width, lanes, channels, is_in) * across
-    return upper * (1 - down) + lower * down
+    return _between(picture, left, right, across, top, bottom, down, width, lanes, channels, is_in)
 
 
 @triton.jit

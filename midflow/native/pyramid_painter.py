@@ -107,8 +107,7 @@ class PyramidPainter:
             _, height, width, _ = picture.shape
             job = self._job(height, width, time, state)
             job.ratio = 2
-            number = i // 2
-            if number < min(self.config.coarse, len(self.config.scales) - 1):
+            if self.config.leaves_slow(i // 2):
                 job.slowest = 1
             job.update(
                 (

@@ -130,8 +130,9 @@ class PyramidNet(nn.Module):
                 flow = view0.new_zeros(batch, 4, height, width)
                 carried = view0.new_zeros(batch, 1 + self.config.features, height, width)
             else:
-                if number <= self.config.coarse:
-                    is_fast = _motion(flow).square().sum(1, keepdim=True) >= 1
+                if self.config.leaves_slow(number - 1):
+                    motion = flow[:, 2:] - flow[:, :2]
+                    is_fast = motion.square().sum(1, keepdim=True) >= 1
                     flow, carried = flow * is_fast, carried * is_fast
                 flow, carried = (resize(x, 2)[..., :height, :width] for x in (2 * flow, carried))
                 view0, view1 = warp(view0, flow[:, :2]), warp(view1, flow[:, 2:])
@@ -185,11 +186,6 @@ def blend(img0: Tensor, img1: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
 def _both_ways(motion: Tensor, t: Tensor) -> Tensor:
     """Motion (B, 2, H, W) from frame 0 to frame 1 as flows from time t to both, (B, 4, H, W)."""
     return torch.cat((-t * motion, (1 - t) * motion), 1)
-
-
-def _motion(flow: Tensor) -> Tensor:
-    """Flows from time t to both frames, (B, 4, H, W), as motion from one to the other."""
-    return flow[:, 2:] - flow[:, :2]
 
 
 def _whole_cells(image: Tensor, cell: int) -> Tensor:

@@ -59,8 +59,8 @@ class Block(nn.Module):
             of the photometric step to take.
         """
         x = self.entrance(torch.cat((view0, view1, known), 1))
-        likeness, passing = self._compare(view0, view1)
-        compared = torch.cat((F.leaky_relu(likeness, 0.2), passing), 1)
+        likeness, passed = self._compare(view0, view1)
+        compared = torch.cat((F.leaky_relu(likeness, 0.2), passed), 1)
         x = self.trunk(self.merge(torch.cat((x, compared.to(x.dtype)), 1)))
         return F.pixel_shuffle(self.lastconv(x), 2).float()
 

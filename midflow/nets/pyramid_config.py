@@ -56,6 +56,10 @@ class PyramidConfig:
                 f"got {self.scales}"
             )
 
+    def leaves_slow(self, number: int) -> bool:
+        """Whether a level, counted from the coarsest, leaves slow motion to the next."""
+        return number < min(self.coarse, len(self.scales) - 1)
+
     @property
     def pad_multiple(self) -> int:
         """Frame sides must be multiples of this (at flow_scale 1 or more).
