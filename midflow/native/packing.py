@@ -1,10 +1,11 @@
 """The weights of a PyramidNet, with channels in the order in which the kernels write them."""
 
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
 
-from midflow.native.convolution import Channels, Convolution, Layers, filled
+from midflow.native.convolution import C, Channels, Convolution, Layers, filled
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
 
@@ -15,32 +16,46 @@ STATE = 16
 
 
 @dataclass(frozen=True)
-class Convolutions:
+class Convolutions(Generic[C]):
     """The weights of a PyramidNet as the kernels' buffers want them."""
 
-    encoder: tuple[Convolution, ...]
-    entrance: Convolution
-    matcher: Convolution
-    merge: Convolution
-    trunk: tuple[Convolution, ...]
-    lastconv: Convolution
-    detail: tuple[Convolution, ...]
+    encoder: tuple[C, ...]
+    entrance: C
+    matcher: C
+    merge: C
+    trunk: tuple[C, ...]
+    lastconv: C
+    detail: tuple[C, ...]
 
 
-def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions:
+def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions[Convolution]:
     """Arranges the weights for elements of `dtype`."""
-    config, layers = model.config, Layers(model.state_dict(), dtype, Convolution)
+    layers = Layers(model.state_dict(), dtype, Convolution)
+    return arrange(layers, model.config, [0, 1, 2, -1], None)
+
+
+def arrange(
+    layers: Layers[C], config: PyramidConfig, colors: Channels, merged: Channels | None
+) -> Convolutions[C]:
+    """All convolutions of a PyramidNet.
+
+    Args:
+        layers: makes them.
+        config: of the network.
+        colors: what the encoder reads.
+        merged: what merge reads; None: its channels as the network has them.
+    """
     view = 3 + config.width
     own = filled([*range(3, view), 0, 1, 2], config.width + VIEW)  # features, then the picture
     return Convolutions(
         encoder=(
-            layers.conv("encode.cnn0.0", [0, 1, 2, -1], stride=2),
+            layers.conv("encode.cnn0.0", colors, stride=2),
             layers.conv("encode.cnn1.0"),
             layers.conv("encode.cnn2", leaky=False),
         ),
         entrance=layers.conv("block.entrance.0", entrance_channels(config), stride=2),
         matcher=layers.conv("block.matcher", own, stride=2, leaky=False),
-        merge=layers.conv("block.merge.0", stride=2),
+        merge=layers.conv("block.merge.0", merged, stride=2),
         trunk=layers.residuals("block.trunk", config.depth),
         lastconv=layers.shuffled("block.lastconv", 6 + config.features, STATE),
         detail=(
