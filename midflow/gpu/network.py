@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from midflow.errors import OptionError
-from midflow.gpu.graphs import Graphs, Part, Parts, Work
+from midflow.gpu.graphs import Graphs, Parts, Work
 from midflow.native import ifnet_painter
 from midflow.nets.ifnet import IFNet
 from midflow.nets.prediction import Encoded, Prediction
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
+from midflow.recorder import Part
 
 if TYPE_CHECKING:  # they need Triton
     from midflow.gpu.ifnet_painter import IFNetPainter

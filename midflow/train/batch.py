@@ -48,6 +48,12 @@ class Batch:
         }
         return replace(self, **moved)
 
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keeps the memory of a batch made on another stream until `stream` is done with it."""
+        for field in fields(self):
+            if (value := getattr(self, field.name)) is not None:
+                value.record_stream(stream)
+
     def with_flow(self) -> Self:
         """The same batch with `flow`, `visible` and `has_flow` filled in where they are None."""
         if self.flow is not None:

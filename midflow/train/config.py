@@ -9,7 +9,7 @@ from midflow.errors import OptionError
 from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
 from midflow.nets.pyramid import PyramidNet
-from midflow.nets.pyramid_config import DEFAULT_CONFIG, PyramidConfig
+from midflow.nets.pyramid_config import CELL, DEFAULT_CONFIG, PyramidConfig
 from midflow.train.losses import LAPLACIAN_LEVELS
 
 LAPLACIAN_UNIT = 2**LAPLACIAN_LEVELS
@@ -172,6 +172,8 @@ class TrainConfig:
     """Give samples without known flows those of OpenCV's DIS search, see `guide`; for a CPU."""
     compile: bool = False
     """Run the network through torch.compile."""
+    graphs: bool = True
+    """Record a step once and play it as one CUDA graph; on one GPU, in one part, not compiled."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps; under torchrun each process takes its own GPU."""
     prefetch: int = 0
@@ -230,7 +232,7 @@ class TrainConfig:
         starts = [stage.start for stage in self.stages]
         if starts != sorted(set(starts)):
             raise OptionError(f"stages must start one after the other, got {starts}")
-        unit = max(self.network.pad_multiple, LAPLACIAN_UNIT)
+        unit = max(_smallest_crop(self.network), LAPLACIAN_UNIT)
         for crop, batch in ((self.crop, self.batch), *((s.crop, s.batch) for s in self.stages)):
             if crop % unit or crop < 2 * LAPLACIAN_UNIT:
                 raise OptionError(
@@ -255,6 +257,13 @@ class TrainConfig:
                 "a teacher needs a network that works at full resolution and carries no features, "
                 f"got {network.resolution = }, {network.features = }"
             )
+
+
+def _smallest_crop(network: TrainableConfig) -> int:
+    """What sides of crops must be multiples of: every level is compared at its own size."""
+    if isinstance(network, PyramidConfig):
+        return CELL * max(network.scales)
+    return network.pad_multiple
 
 
 def as_values(config: TrainConfig) -> dict[str, Any]:

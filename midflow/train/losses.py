@@ -9,6 +9,7 @@ values agree with the published code; where such a definition has a weakness, it
 and names the function to prefer.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -200,11 +201,18 @@ def _error_map(picture: Tensor, truth: Tensor) -> Tensor:
 def _smooth(image: Tensor) -> Tensor:
     """Blurs with the 5-tap binomial filter along both axes; the border is mirrored."""
     planes = image.shape[1]
-    taps = image.new_tensor(_BINOMIAL).expand(planes, 1, 5)
+    taps = _constant(_BINOMIAL, image.device).expand(planes, 1, 5)
     image = F.pad(image, (2, 2, 2, 2), mode="reflect")
     with _no_autocast(image):
         image = F.conv2d(image, taps[:, :, None], groups=planes)
         return F.conv2d(image, taps[..., None], groups=planes)
+
+
+@functools.lru_cache(maxsize=32)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 values on a device; copied there once, so that a GPU need not be waited for."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
 
 
 def _no_autocast(like: Tensor) -> torch.autocast:
@@ -214,7 +222,7 @@ def _no_autocast(like: Tensor) -> torch.autocast:
 
 def _census(image: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 49, H, W): squashed differences of a pixel's neighbours to it."""
-    gray = (image * image.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    gray = (image * _constant(_LUMA, image.device)[:, None, None]).sum(1, keepdim=True)
     side = 2 * _CENSUS_RADIUS + 1
     neighbours = F.unfold(gray, side, padding=_CENSUS_RADIUS)
     difference = neighbours.view(len(image), side * side, *image.shape[-2:]) - gray
@@ -233,7 +241,7 @@ def _require_pyramid_size(image: Tensor, levels: int) -> None:
 
 def _census_signs(image: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 24, H / 2 - 2, W / 2 - 4): squashed differences to neighbours."""
-    gray = (image * image.new_tensor(_LUMA)[:, None, None]).sum(1)
+    gray = (image * _constant(_LUMA, image.device)[:, None, None]).sum(1)
     height, width = gray.shape[-2:]
     rows, columns = height - 4, width - 8
     differences = []

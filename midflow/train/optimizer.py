@@ -37,34 +37,44 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Moves every kernel that has a gradient."""
+        """Moves every kernel that has a gradient; those of one shape together."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for kernel in group["params"]:
                 if kernel.grad is not None:
-                    self._move(kernel, kernel.grad, group)
+                    alike.setdefault(kernel.shape, []).append(kernel)
+            for kernels in alike.values():
+                self._move(kernels, group)
 
-    def _move(self, kernel: Tensor, gradient: Tensor, group: dict[str, float]) -> None:
-        state = self.state[kernel]
-        if not state:
-            state["mean"] = torch.zeros_like(kernel)
-        mean = state["mean"].lerp_(gradient, 1 - group["momentum"])
-        matrix = gradient.lerp(mean, group["momentum"]).flatten(1)
-        even = orthogonalised(matrix) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        kernel.mul_(1 - group["lr"] * group["weight_decay"])
-        kernel.add_(even.view(kernel.shape), alpha=-group["lr"])
+    def _move(self, kernels: list[Tensor], group: dict[str, float]) -> None:
+        for kernel in kernels:
+            if not self.state[kernel]:
+                self.state[kernel]["mean"] = torch.zeros_like(kernel)
+        means = [self.state[kernel]["mean"] for kernel in kernels]
+        gradients = [gradient for kernel in kernels if (gradient := kernel.grad) is not None]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        matrices = torch.stack([x.flatten(1) for x in ahead])
+        even = orthogonalised(matrices) * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
+        moves = [x.view(kernel.shape) for x, kernel in zip(even, kernels, strict=True)]
+        torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(kernels, moves, alpha=-group["lr"])
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U V^T of a matrix U S V^T, computed in bfloat16: singular values end in 0.7 to 1.2."""
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """About U V^T of each matrix U S V^T (..., rows, columns): singular values end in 0.7 to 1.2.
+
+    Computed in bfloat16.
+    """
     a, b, c = _NEWTON_SCHULZ
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if is_tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if is_tall else matrices).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    even: Tensor = x.T if is_tall else x
-    return even.to(matrix.dtype)
+    even: Tensor = x.mT if is_tall else x
+    return even.to(matrices.dtype)
 
 
 def is_hidden_kernel(name: str, parameter: nn.Parameter) -> bool:

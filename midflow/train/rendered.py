@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from midflow.errors import OptionError, VideoError
@@ -19,7 +18,7 @@ from midflow.train.batch import Batch, Source, random_stream
 logger = logging.getLogger(__name__)
 
 _PICK, _CHANGE = 41, 42  # random streams
-_CHUNK = 16  # scenes rendered and written together
+_CHUNK = {"cpu": 16, "cuda": 128}  # scenes rendered and written together
 _DESCRIPTION = "rendered.json"
 # file, planes of a scene, type: pictures are img0, truth, img1; motion is from img0 to img1 in
 # pixels, as seen in the true frame; visible has bit 0 for img0, bit 1 for img1
@@ -63,6 +62,7 @@ def render_ahead(
     """
     wanted = {"crop": crop, "label": label}
     done, times = 0, list[float]()
+    chunk = _CHUNK.get(torch.device(device).type, _CHUNK["cpu"])
     if (path / _DESCRIPTION).exists():
         found = _describe(path)
         if {key: found[key] for key in wanted} != wanted:
@@ -75,11 +75,11 @@ def render_ahead(
         path.mkdir(parents=True, exist_ok=True)
         while done < count:
             # chunks have one size, so that a continued folder equals one made in one go
-            batch = source.batch(done // _CHUNK, _CHUNK, crop, device=torch.device(device))
+            batch = source.batch(done // chunk, chunk, crop, device=torch.device(device))
             _append(path, batch, done)
             times += batch.timestep.tolist()
             _replace(path / _DESCRIPTION, json.dumps({**wanted, "times": times}))
-            done += _CHUNK
+            done += chunk
             if on_progress is not None:
                 on_progress(min(done, count), count)
     except OSError as error:
@@ -135,6 +135,7 @@ class Rendered:
         path: the folder.
         augmentation: how they are changed; the scale is not used.
         seed: another seed, another order.
+        device: where the scenes are kept; on the CPU they stay in their files until looked at.
 
     Raises:
         OptionError: there are no rendered scenes.
@@ -146,13 +147,16 @@ class Rendered:
         *,
         augmentation: Augmentation = RENDERED_AUGMENTATION,
         seed: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         found = _describe(path)
         self.crop: int = found["crop"]
         self._times = torch.tensor(found["times"], dtype=torch.float32)
         shape = (len(self._times), self.crop, self.crop)
-        self._maps: list[NDArray[Any]] = [
-            np.memmap(path / name, kind, "r", shape=(shape[0], planes, *shape[1:]))
+        self._maps = [
+            torch.from_numpy(
+                np.memmap(path / name, kind, "c", shape=(shape[0], planes, *shape[1:]))
+            ).to(device)
             for name, planes, kind in _FILES
         ]
         self.path, self.augmentation, self.seed = path, augmentation, seed
@@ -193,12 +197,12 @@ class Rendered:
         )
         return augment(batch, self.augmentation, random_stream(self.seed, step, rank, _CHANGE))
 
-    def _cut(self, values: NDArray[Any], which: Tensor, places: Tensor, crop: int) -> Tensor:
+    def _cut(self, values: Tensor, which: Tensor, places: Tensor, crop: int) -> Tensor:
         pieces = [
             values[i, :, y : y + crop, x : x + crop]
             for i, (y, x) in zip(which.tolist(), places.tolist(), strict=True)
         ]
-        return torch.from_numpy(np.stack(pieces))
+        return torch.stack(pieces)
 
     def _inside(self, visible: Tensor, motion: Tensor, timestep: Tensor) -> Tensor:
         """Nothing outside the crop is visible, even where the whole scene showed it."""

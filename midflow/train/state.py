@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 # What may differ when a run goes on: how long it lasts, where it runs and what it tells.
 FREE = frozenset(
-    "folder steps seconds device compile prefetch checkpoint_minutes checkpoint_steps log_every "
-    "validate_every patience tensorboard".split()
+    "folder steps seconds device compile graphs prefetch checkpoint_minutes checkpoint_steps "
+    "log_every validate_every patience tensorboard".split()
 )
 
 

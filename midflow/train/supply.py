@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+import torch
+
 from midflow.errors import OptionError
 from midflow.train.batch import Batch, Source
 from midflow.train.config import TrainConfig
@@ -36,6 +38,7 @@ class Supply:
                 )
         self._ahead: deque[tuple[int, Future[list[Batch]]]] = deque()
         self._pool: ThreadPoolExecutor | None = None
+        self._stream: torch.cuda.Stream | None = None  # of the thread that works ahead
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -45,6 +48,8 @@ class Supply:
             return
         with ThreadPoolExecutor(1, "samples") as pool:
             self._pool = pool
+            if self.processes.device.type == "cuda":
+                self._stream = torch.cuda.Stream(self.processes.device)  # type: ignore[no-untyped-call]
             try:
                 yield
             finally:
@@ -65,7 +70,11 @@ class Supply:
         self._order(self._pool, step, share)
         ordered, future = self._ahead.popleft()
         assert ordered == step
-        return future.result()
+        parts = future.result()
+        if self._stream is not None:
+            for part in parts:
+                part.record_stream(torch.cuda.current_stream(self.processes.device))
+        return parts
 
     def _order(self, pool: ThreadPoolExecutor, step: int, share: float) -> None:
         """Has the step and the next ones made; by steps their share is known, by time it is not."""
@@ -73,7 +82,16 @@ class Supply:
         for later in range(first, step + 1 + self.config.prefetch):
             known = later / self.config.steps if self.config.steps else 0.0
             expected = share if self.config.seconds else known
-            self._ahead.append((later, pool.submit(self._make, later, expected)))
+            self._ahead.append((later, pool.submit(self._make_ahead, later, expected)))
+
+    def _make_ahead(self, step: int, share: float) -> list[Batch]:
+        """On a GPU beside the step that runs there, not in line with it."""
+        if self._stream is None:
+            return self._make(step, share)
+        with torch.cuda.stream(self._stream):
+            parts = self._make(step, share)
+        self._stream.synchronize()
+        return parts
 
     def _make(self, step: int, share: float) -> list[Batch]:
         crop, batch = self.config.size_at(share)

@@ -29,7 +29,7 @@ _SCENE, _CHANGE = 31, 32  # random streams
 _CANVAS = 1.5  # sides of a canvas over those of the picture
 _PATTERN_MOTION = 1.0, 16.0  # pixels that a repeating pattern moves at most: drawn between these
 _FOREMOST = 0.75  # share of a pixel's light by which one layer counts as what it shows
-_ONCE = {"cpu": 4, "cuda": 32}  # scenes painted together: what fits the caches, what fills the GPU
+_ONCE = {"cpu": 4, "cuda": 128}  # scenes painted together: what fits the caches, what fills the GPU
 
 SYNTHETIC_AUGMENTATION = Augmentation(
     scale=0, flip=0, transpose=0, reverse=0, ramp=0.1, sharpen=0, noise=0.15, jitter=0.2
@@ -47,7 +47,7 @@ class LayerOptions:
     """Share of the scenes with text, a panel or lines that stand still in front of everything."""
     translucent: float = 0.1
     """Share of the layers one can see through."""
-    max_motion: float = 48.0
+    max_motion: float = 72.0
     """Fastest motion from the first to the last frame in pixels; at most 0.4 of the crop."""
     start_motion: float = 8.0
     """The same at step 0."""

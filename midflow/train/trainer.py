@@ -7,7 +7,6 @@ parts give the same weights, bit for bit on one machine.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,11 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from midflow.errors import CheckpointError, MidflowError
 from midflow.nets.saving import save_model
 from midflow.train.batch import Batch, Material, Source
-from midflow.train.config import LearningRate, TrainConfig
+from midflow.train.config import TrainConfig
 from midflow.train.journal import Journal, Progress
 from midflow.train.learner import Learner
 from midflow.train.objective import Objective, Outcome, frozen_encoder
+from midflow.train.pace import flow_fading, learning_rate, run_share, warmup_share
 from midflow.train.processes import Processes, joined
+from midflow.train.recorded import RecordedPass, is_recorded, pass_of
 from midflow.train.state import RunFolder, State
 from midflow.train.supply import Supply
 from midflow.train.validation import Validation, validate
@@ -121,12 +122,13 @@ def _train(
     state = learner.state
 
     silent = not processes.is_first
+    run_pass = RecordedPass(objective) if is_recorded(config, processes) else None
     with supply.working(), Journal(folder.log, config, is_silent=silent) as journal:
         while True:
             share = run_share(config, state.step, _common_seconds(config, clock, processes))
             if share >= 1:
                 break
-            outcome = _backward(model, learner, supply, share)
+            outcome = _backward(model, run_pass, learner, supply, share)
             rate = learning_rate(config.rate, state.step, share, warmup_share(config))
             learner.step(rate)
             state.seconds = clock.seconds
@@ -154,19 +156,25 @@ def _train(
     return TrainResult(folder.weights, state.step, state.seconds, state.skipped, psnr)
 
 
-def _backward(model: nn.Module, learner: Learner, supply: Supply, share: float) -> Outcome:
+def _backward(
+    model: nn.Module,
+    run_pass: RecordedPass | None,
+    learner: Learner,
+    supply: Supply,
+    share: float,
+) -> Outcome:
     """Leaves the gradient of one step in the network; returns what it saw, averaged."""
     config, weights = learner.config, learner.config.losses
     with_features = weights.features > 0 and share >= weights.features_start
     encoder = frozen_encoder(learner.average) if with_features else None
     parts = supply.parts(learner.state.step, share)
     fading = parts[0].img0.new_tensor(flow_fading(weights.fade, share))
+    if run_pass is not None:
+        return run_pass(_laid_out(parts[0], config), fading, encoder)
     outcomes = []
     for k, batch in enumerate(parts):
         with _alone(model) if k + 1 < len(parts) else nullcontext():
-            outcome: Outcome = model(_laid_out(batch, config), fading, encoder)
-            (outcome.loss / len(parts)).backward()  # type: ignore[no-untyped-call]
-        outcomes.append(Outcome(outcome.loss.detach(), outcome.parts, outcome.squared_error))
+            outcomes.append(pass_of(model, _laid_out(batch, config), fading, encoder, len(parts)))
     return _mean(outcomes)
 
 
@@ -180,41 +188,6 @@ def _alone(model: nn.Module) -> AbstractContextManager[None]:
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()
     return nullcontext()
-
-
-def run_share(config: TrainConfig, step: int, seconds: float) -> float:
-    """How much of the run is over, by steps or by time, whichever is further; 1: all of it."""
-    by_steps = step / config.steps if config.steps else 0.0
-    by_time = seconds / config.seconds if config.seconds else 0.0
-    return min(max(by_steps, by_time), 1.0)
-
-
-def learning_rate(rate: LearningRate, step: int, share: float, warmup: float = 0.0) -> float:
-    """The rate of a step: up from 0, flat at the peak, down to the floor.
-
-    Args:
-        rate: its shape.
-        step: from 0.
-        share: of the run that is over, in [0, 1].
-        warmup: share of the run the warm-up takes: no decay before its end.
-    """
-    start = min(max(rate.hold, warmup), 1.0)
-    fallen = (share - start) / (1 - start) if share > start else 0.0
-    height = (1 + math.cos(math.pi * fallen)) / 2 if rate.decay == "cosine" else 1 - fallen
-    decayed = rate.floor + (rate.peak - rate.floor) * height
-    if step < rate.warmup_steps:
-        return min(rate.peak * step / rate.warmup_steps, decayed)
-    return decayed
-
-
-def warmup_share(config: TrainConfig) -> float:
-    """Share of the run its warm-up takes, where its length in steps is known."""
-    return config.rate.warmup_steps / config.steps if config.steps else 0.0
-
-
-def flow_fading(fade: float, share: float) -> float:
-    """Factor of the flow loss: from 1 linearly to 0 over the first `fade` of the run."""
-    return max(0.0, 1 - share / fade) if fade else 1.0
 
 
 def _require_finite(skipped_in_a_row: int, patience: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from midflow.gpu.graphs import Graphs
 from midflow.gpu.network import TritonNetwork
-from tests.gpu.test_network import SHALLOW
+from tests.gpu.test_network import DEVICE, SHALLOW
 from tests.native.test_native import frames, largest_difference, network
 
 Part = tuple[Tensor, ...]
@@ -152,13 +152,15 @@ def test_where_recording_fails_work_goes_on_and_that_is_said_once(
 
 def test_the_network_paints_the_same_from_recordings(recorders: list[Replay]) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
-    net, sequence = network(SHALLOW), [*frames(8, 16), *frames(8, 16)[::-1]]
+    net = network(SHALLOW).to(DEVICE)
+    sequence = [image.to(DEVICE) for image in (*frames(8, 16), *frames(8, 16)[::-1])]
+    times = torch.tensor([0.3, 0.6], device=DEVICE)
     plain, recorded = TritonNetwork(net), TritonNetwork(net, Graphs(Replay))
     with torch.inference_mode():
         encoded = [recorded.encode_frame(image) for image in sequence]
         for k in range(3):
-            found = recorded(encoded[k], encoded[k + 1], torch.tensor([0.3, 0.6]))
-            expected = plain(sequence[k], sequence[k + 1], torch.tensor([0.3, 0.6]))
+            found = recorded(encoded[k], encoded[k + 1], times)
+            expected = plain(sequence[k], sequence[k + 1], times)
             assert largest_difference(found, expected) < 1e-4
     assert [recorder.recorded for recorder in recorders] == [1, 2]
     recorded.release_memory()

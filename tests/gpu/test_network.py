@@ -43,7 +43,11 @@ def ifnet(scales: tuple[int, ...]) -> IFNet:
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Larger blocks than on a GPU: step by step, it is the number of programs that takes time."""
+    """Larger blocks than on a GPU: step by step, it is the number of programs that takes time.
+
+    On a GPU float32 is float32: rounded to TF32, convolutions of random weights differ too much.
+    """
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     if not HAS_GPU:
         monkeypatch.setattr(launch, "PIXELS", 1024)
         monkeypatch.setattr(launch, "WIDE_PIXELS", 256)

@@ -24,7 +24,7 @@ RUN = TrainConfig(Path("run"), steps=10)
         ({"steps": None}, "needs steps or seconds"),
         ({"steps": 0}, "must be longer"),
         ({"seconds": -1.0}, "must be longer"),
-        ({"crop": 100}, "multiple of 32, at least 64, .* got 100"),
+        ({"crop": 100}, "multiple of 64, at least 64, .* got 100"),
         ({"batch": 5, "accumulate": 2}, "batch must be a multiple of self.accumulate = 2, got 5"),
         ({"stages": (Stage(0.5, 128, 4), Stage(0.2, 128, 4))}, "one after the other"),
         ({"stages": (Stage(0.5, 100, 4),)}, "crop must be a multiple"),
