@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from midflow.options import VideoOptions
 
 
+# parameters of commands that `Interpolator` takes by the same names
+NETWORK_OPTIONS = "device precision flow_scale ensemble tta backend protect wires tile".split()
+
+
 def _option(text: str, *names: str, **settings: Any) -> Any:
     return typer.Option(*names, help=text, show_default=False, **settings)
 
@@ -48,12 +52,9 @@ Backend = Annotated[
     Text, _option("auto, torch, native, triton, compiled, onnx, openvino or export; default: auto.")
 ]
 Protect = Annotated[
-    Text,
-    _option(
-        "auto, off, or a picture, white where frames stay as they are; default: auto.",
-        metavar="auto|FILE|off",
-    ),
+    Text, _option("auto (default), off, or a picture, white where frames stay.", metavar="WHAT")
 ]
+Wires = Annotated[Text, _option("auto or off: paint thin things apart.", metavar="auto|off")]
 Tile = Annotated[
     int | None,
     _option(
@@ -277,8 +278,7 @@ def interpolator(given: dict[str, Any]) -> "Interpolator":
         UnknownModelError: no model has the name.
         CheckpointError: the weights cannot be used.
     """
-    names = ("device", "precision", "flow_scale", "ensemble", "tta", "backend", "protect", "tile")
-    options = {name: given[name] for name in names if given.get(name) is not None}
+    options = {name: given[name] for name in NETWORK_OPTIONS if given.get(name) is not None}
     return midflow.Interpolator(midflow.load_model(given["model"]), **options)
 
 

@@ -82,32 +82,36 @@ class Engine:
 
     def frame(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Tensor:
         """Paints (B, 3, H, W) at `times` (B,)."""
-        return self._predict(enc0, enc1, times, lambda prediction: prediction.frame, True)
+        return self._predict(enc0, enc1, times, only_frame=True).frame
 
     def predict(self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor) -> Prediction:
         """The same with the motion behind it."""
-        together = self._predict(enc0, enc1, times, lambda prediction: torch.cat(prediction, 1))
-        return Prediction(together[:, :3], together[:, 3:7], together[:, 7:])
+        return self._predict(enc0, enc1, times, only_frame=False)
 
     def _predict(
-        self,
-        enc0: EncodedFrame,
-        enc1: EncodedFrame,
-        times: Tensor,
-        part: Callable[[Prediction], Tensor],
-        only_frame: bool = False,
-    ) -> Tensor:
-        def work() -> Tensor:
+        self, enc0: EncodedFrame, enc1: EncodedFrame, times: Tensor, *, only_frame: bool
+    ) -> Prediction:
+        """Of `only_frame` the flow and the weight are of no use, and may be empty."""
+
+        def together(prediction: Prediction) -> Tensor:
+            return prediction.frame if only_frame else torch.cat(prediction, 1)
+
+        def work() -> Prediction:
             before, after = self._fitting(enc0), self._fitting(enc1)
+            unpad = before.padding.unpad
             if not self.settings.tile:
-                whole = part(self._look_twice(before, after, times, only_frame))
-            else:
-                whole = in_tiles(
-                    lambda crop: part(self._tile(before, after, times, crop, only_frame)),
+                frame, flow, weight = self._look_twice(before, after, times, only_frame)
+                if only_frame:
+                    return Prediction(unpad(frame), flow, weight)
+                return Prediction(unpad(frame), unpad(flow), unpad(weight))
+            whole = unpad(
+                in_tiles(
+                    lambda crop: together(self._tile(before, after, times, crop, only_frame)),
                     before.padding.padded,
                     tile_size(self.settings.tile, self.pad_multiple),
                 )
-            return before.padding.unpad(whole)
+            )
+            return Prediction(whole[:, :3], whole[:, 3:7], whole[:, 7:])
 
         return self._attempt(work, enc0.image)
 
@@ -204,9 +208,9 @@ class Engine:
 
     def _is_sound(self, result: object) -> bool:
         """Whether a painted picture holds numbers only; float32 is taken as it comes."""
-        if self.settings.precision == "float32" or not isinstance(result, Tensor):
+        if self.settings.precision == "float32" or not isinstance(result, Prediction):
             return True
-        if bool(result.isfinite().all()):
+        if bool(torch.stack([part.isfinite().all() for part in result]).all()):
             return True
         logger.warning(
             "%s gave values that are no numbers: going on in float32", self.settings.precision

@@ -25,6 +25,7 @@ from midflow.nets.prediction import Prediction
 from midflow.nets.pyramid_config import PyramidConfig
 from midflow.overlay import read_protection, without_ghosts
 from midflow.tiles import SMALLEST_TILE
+from midflow.wire_painter import WIRES_WORDS, WirePainter
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ class Interpolator:
         model: a network from `midflow.load_model`; it is moved to `device`.
         device: "auto" (CUDA, then MPS, then CPU), or any torch device.
         precision: "float32", "bfloat16", "float16" or "auto" (`midflow.backends.open_backend`) for
-            the convolutions; flow, sampling grid and
-            blending are float32 always.
+            the convolutions; flow, sampling grid and blending are float32 always.
         flow_scale: 0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; below 1 for
             very large pictures or motion, above 1 for small ones.
         ensemble: average both directions in every block, where the network has it.
@@ -46,6 +46,8 @@ class Interpolator:
         protect: "auto" leaves pixels untouched that stand still in both frames before something
             that moves (`midflow.overlay`); "off"; or a picture file or a tensor (1, 1, H, W), 1
             (white) where frames stay as the nearer input.
+        wires: "auto" finds thin things that move against their background and paints them apart
+            (`midflow.wires`), where the network knows any time and paints whole frames; "off".
         tile: side, in pixels, of overlapping tiles that very large pictures are painted in, 256 or
             more; 0 paints them whole while memory suffices (`midflow.memory`).
 
@@ -65,6 +67,7 @@ class Interpolator:
         tta: bool = False,
         backend: str = "auto",
         protect: str | Path | Tensor = "auto",
+        wires: str = "auto",
         tile: int = 0,
     ) -> None:
         if not isinstance(model, nn.Module) or not hasattr(model, "encode_frame"):
@@ -73,6 +76,7 @@ class Interpolator:
             )
         _check_choice("precision", precision, ("auto", *PRECISIONS))
         _check_choice("flow_scale", flow_scale, FLOW_SCALES)
+        _check_choice("wires", wires, WIRES_WORDS)
         self.config: IFNetConfig | LegacyConfig | PyramidConfig = model.config  # type: ignore[assignment]
         if ensemble and not self.config.has_ensemble:
             raise OptionError(
@@ -89,6 +93,8 @@ class Interpolator:
         )
         self._engine = Engine(painter, self.device, settings, ensemble=ensemble, tta=tta)
         self.protection = read_protection(protect)
+        self.wires = wires
+        self._wire_painter = WirePainter()
         self._has_said_bisection = False
 
     @property
@@ -120,6 +126,10 @@ class Interpolator:
     def tta(self) -> bool:
         """Whether the pair is painted a second time, turned."""
         return self._engine.tta
+
+    @property
+    def _paints_wires(self) -> bool:
+        return self.wires == "auto" and self.has_timestep and not self.settings.tile
 
     @torch.inference_mode()
     def encode(self, img: Tensor | EncodedFrame) -> EncodedFrame:
@@ -162,11 +172,15 @@ class Interpolator:
         still = self.protection.find(enc0.image, enc1.image)
         if not self.has_timestep:
             frames = self._bisect(enc0, enc1, times)
-        elif still is None:
+        elif still is None and not self._paints_wires:
             frames = self._engine.frame(enc0, enc1, times)
         else:
             prediction = self._engine.predict(enc0, enc1, times)
-            frames = without_ghosts(prediction, enc0.image, enc1.image, still)
+            if self._paints_wires:
+                prediction = self._wire_painter(prediction, enc0.image, enc1.image, times)
+            frames = prediction.frame
+            if still is not None:
+                frames = without_ghosts(prediction, enc0.image, enc1.image, still)
         frames = self.protection(frames, enc0.image, enc1.image, times, still)
         return arrays.with_inputs(frames, enc0.image, enc1.image, times)
 

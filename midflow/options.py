@@ -44,6 +44,9 @@ class VideoOptions(WriterOptions):
     protect: str | Path = "auto"
     """auto: lettering and other edges that stand still in both frames stay untouched; off; or a
     picture file, white where frames stay as they are."""
+    wires: str = "auto"
+    """auto: thin things that move against their background are painted apart, see `midflow.wires`;
+    or off."""
     tile: int = 0
     """Side in pixels of overlapping tiles to paint in, 256 or more; 0: whole frames while memory
     suffices."""

@@ -32,6 +32,7 @@ from midflow.errors import OptionError
 from midflow.nets.photometric import slopes
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import read_at, warp
+from midflow.places import largest
 
 Index = tuple[Tensor, slice, Tensor, Tensor]
 """Some pixels of (T, C, H, W), which read as (N, C): sample, all channels, row, column."""
@@ -164,9 +165,9 @@ def _protected(img0: Tensor, img1: Tensor, slope: Tensor) -> Tensor:
     """What `still_overlay` says of a part of the frames, given the slopes of still edges in it."""
     apart = (img0 - img1).abs_()
     change = torch.maximum(torch.maximum(apart[:, :1], apart[:, 1:2]), apart[:, 2:])
-    allowed = (SHARE * _grow(slope)).clamp_(NOISE, LOUDEST)
+    allowed = (SHARE * largest(slope, REACH)).clamp_(NOISE, LOUDEST)
     still = (change <= allowed).to(change)
-    near = _grow(still * (slope > 0)) * still
+    near = largest(still * (slope > 0), REACH) * still
     kept = near * (_mean(near, _COMPANY_REACH) > COMPANY)
     return torch.maximum(kept, SOFT * _mean(kept, 1))
 
@@ -271,22 +272,6 @@ def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:
     lengths = (x0.square() + y0.square()) * (x1.square() + y1.square())
     is_edge = (both > EDGE**2) & (both > ALIGNED * lengths.sqrt())
     return torch.where(is_edge, both, 0).sqrt()
-
-
-def _grow(x: Tensor) -> Tensor:
-    """The largest value within `REACH` pixels along both sides; values are 0 or more."""
-    for axis in (-1, -2):
-        length = x.shape[axis]
-        x = F.pad(x, (REACH, REACH) if axis == -1 else (0, 0, REACH, REACH))
-        # windows of 1, 2, 4, ... pixels from each on; torch's own pooling uses a single thread
-        size, side = 1, 2 * REACH + 1
-        while size < side:
-            step = min(size, side - size)
-            kept = x.shape[axis] - step
-            x = torch.maximum(x.narrow(axis, 0, kept), x.narrow(axis, step, kept))
-            size += step
-        assert x.shape[axis] == length
-    return x
 
 
 def _mean(x: Tensor, radius: int) -> Tensor:

@@ -166,6 +166,7 @@ def make_interpolator(
         tta=options.tta,
         backend=options.backend,
         protect=options.protect,
+        wires=options.wires,
         tile=options.tile,
     )
 

@@ -7,7 +7,8 @@ from midflow.evaluate.lettering import LINE, caption
 from midflow.interpolator import Interpolator
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import warp
-from midflow.overlay import Protection, _grow, read_protection, still_overlay, without_ghosts
+from midflow.overlay import REACH, Protection, read_protection, still_overlay, without_ghosts
+from midflow.places import largest
 from midflow.video.image import write_image
 from tests.crossfade import CrossFade
 
@@ -223,5 +224,5 @@ def test_what_stands_still_is_found_wherever_it_is(place):
     assert covered(found, ink) > 0.5
     far = 1 - F.max_pool2d(ink, 21, 1, 10)
     assert (found * far).sum() == 0
-    wide = torch.cat([F.max_pool2d(found, (9, 1), 1, (4, 0)), _grow(found)])
+    wide = torch.cat([F.max_pool2d(found, (9, 1), 1, (4, 0)), largest(found, REACH)])
     assert torch.equal(F.max_pool2d(wide[:1], (1, 9), 1, (0, 4)), wide[1:])

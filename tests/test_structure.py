@@ -52,7 +52,10 @@ ALLOWED = {
         "video",
     },
     "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
-    "overlay": {"errors", "nets", "video"},
+    "overlay": {"errors", "nets", "places", "video"},
+    "places": set(),
+    "wires": {"places"},
+    "wire_painter": {"nets", "places", "wires"},
     "native": {"errors", "native", "nets"},
     "recorder": set(),
     "gpu": {"errors", "gpu", "native", "nets", "recorder"},
@@ -72,6 +75,7 @@ ALLOWED = {
         "nets",
         "overlay",
         "tiles",
+        "wire_painter",
     },
 }
 

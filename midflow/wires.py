@@ -1,0 +1,270 @@
+"""Wires: thin things that move against their background, found apart and painted apart.
+
+Where a wire will be halfway, both frames show its background, and match. A network that looks for
+what matches loses the wire, or draws it twice. So its background is painted without it, and the
+wire upon that.
+
+1. Thin: what closing (of dark) or opening (of bright) within `THIN` pixels removes from the luma,
+   by `CONTRAST` of white at least.
+2. Lone: nothing as thin and at least `LIKE` as strong lies in the other frame, to within a pixel,
+   where the background goes or where the network's own flow leads. The background's motion is the
+   median of the flow around. What the network follows is left to it.
+3. Matched: the lone pixels around, seen as a picture of themselves, look like those of the other
+   frame at some motion within `REACH` pixels of the background's: 2 a.b / (a.a + b.b) is above
+   `MATCH` over (2 `AROUND` + 1)^2 pixels; of equals the shortest. (Of a straight wire no motion
+   along itself can be seen.)
+4. In company: most lone pixels around are matched alike, to within `TOLERANCE` pixels, and `LEAST`
+   in all; hair, grass and noise are not. The mean of their motions counts, of straight ones what is
+   across.
+5. Painted: the background from whichever frame does not show the wire there, at all places where
+   the wire is or either frame's copy of it would be; then the wire in the colour of its middle, as
+   opaque as its contrast over that of its middle.
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midflow.places import (
+    draw,
+    largest,
+    mask_of,
+    sampled,
+    smallest,
+    values_around,
+    values_at,
+)
+
+# Chosen on drawn lines, and on clips that they must not change (docs/pictures.md).
+THIN = 2
+CONTRAST = 30  # of 255
+LIKE = 0.4
+REACH = 32
+MATCH = 0.7
+AROUND = 3
+COMPANY_REACH = 5
+COMPANY = 10  # pixels
+MOSTLY = 0.6
+TOLERANCE = 2.0
+LEAST = 40
+MOST = 0.04  # share of the picture; beyond it is texture
+STRAIGHT = 0.15  # width over length of what is around, squared
+
+_LUMA = (0.299, 0.587, 0.114)
+_LONGER = 0.004  # likeness that a pixel of further motion must make up for
+_PASSES = 3
+_CELL = 8  # pixels of the flow that one place of the background's motion stands for
+_PAIRS = 2_000_000  # pixels and motions looked at at once
+
+
+class Thin(NamedTuple):
+    """Thin things of one frame, (1, 1, H, W) uint8 each."""
+
+    bright: Tensor
+    """Levels by which a pixel is above what opening leaves."""
+    dark: Tensor
+    """Levels by which it is below what closing leaves."""
+
+    @property
+    def contrast(self) -> Tensor:
+        """The larger of both, (1, 1, H, W) float32 in units of white."""
+        return torch.maximum(self.bright, self.dark).float().div_(255)
+
+    @property
+    def signed(self) -> Tensor:
+        """The same, below 0 where it is dark."""
+        contrast = self.contrast
+        return torch.where(self.bright > self.dark, contrast, -contrast)
+
+
+class Wires(NamedTuple):
+    """Pixels of the earlier frame that belong to wires."""
+
+    places: Tensor
+    """(N, 2) float32, (x, y) in the earlier frame."""
+    motion: Tensor
+    """(N, 2) pixels to the later one."""
+    background: Tensor
+    """(N, 2) the same of what is behind."""
+
+
+def find_thin(image: Tensor) -> Thin:
+    """What is thin in a picture (1, 3, H, W) in [0, 1]."""
+    weights = image.new_tensor(_LUMA).view(1, 3, 1, 1)
+    luma = (image * weights).sum(1, keepdim=True).mul_(255).round_().clamp_(0, 255)
+    luma = luma.to(torch.uint8)
+    opened = largest(smallest(luma, THIN), THIN)
+    closed = smallest(largest(luma, THIN), THIN)
+    return Thin(luma - opened, closed - luma)
+
+
+def find_wires(thin0: Thin, thin1: Thin, flow: Tensor, time: float) -> Wires | None:
+    """Finds wires in a pair; None where there are none.
+
+    Args:
+        thin0: of the earlier frame.
+        thin1: of the later one.
+        flow: (1, 4, H, W) in pixels, from `time` to either.
+        time: in [0, 1].
+    """
+    motion = _Motion(flow, time)
+    lone0 = _lone(thin0, thin1, motion, 1)
+    if len(lone0) < LEAST:
+        return None
+    lone1 = _lone(thin1, thin0, motion, -1)
+    if len(lone1) < LEAST or max(len(lone0), len(lone1)) > MOST * thin0.dark.numel():
+        return None
+    picture0, picture1 = (
+        thin.signed * mask_of(lone, thin.dark.shape[-2:])
+        for thin, lone in ((thin0, lone0), (thin1, lone1))
+    )
+    behind = motion.behind(lone0)
+    likeness, found = _match(lone0, picture0, picture1, behind)
+    found = behind + _across(lone0, found - behind, picture0.shape[-2:])
+    is_wire, found = _in_company(lone0, found, likeness > MATCH, picture0, picture1)
+    if int(is_wire.sum()) < LEAST:
+        return None
+    return Wires(lone0[is_wire], found[is_wire], behind[is_wire])
+
+
+class _Motion:
+    """Motion from the earlier frame to the later one: the network's, and of what is behind."""
+
+    def __init__(self, flow: Tensor, time: float) -> None:
+        self._flow = flow[:, 2:] - flow[:, :2]
+        self._time = time
+
+    @cached_property
+    def _middle(self) -> Tensor:
+        return median_flow(self._flow)
+
+    def behind(self, places: Tensor, time: float = 0.0) -> Tensor:
+        """(N, 2) pixels, of the background, at places (N, 2) of the frame at `time`."""
+        near = places + (self._time - time) * between_cells(self._middle, places)
+        return between_cells(self._middle, near)
+
+    def own(self, places: Tensor, time: float) -> Tensor:
+        """(N, 2), what the network found there."""
+        near = places + (self._time - time) * values_at(self._flow, places)
+        return values_at(self._flow, near)
+
+
+def median_flow(flow: Tensor) -> Tensor:
+    """The median over 5 x 5 places, `_CELL` pixels apart: (1, C, H / _CELL, W / _CELL)."""
+    places = flow[..., _CELL // 2 :: _CELL, _CELL // 2 :: _CELL]
+    if places.numel() == 0:
+        places = flow[..., :1, :1]
+    around = F.pad(places, (2,) * 4, mode="replicate").unfold(2, 5, 1).unfold(3, 5, 1)
+    return around.flatten(4).median(-1).values
+
+
+def _lone(thin: Thin, other: Thin, motion: _Motion, way: int) -> Tensor:
+    """(N, 2) thin pixels of a frame that nothing in the other explains; way: 1 to the later."""
+    contrast = torch.maximum(thin.bright, thin.dark)
+    row, column = (contrast > CONTRAST)[0, 0].nonzero(as_tuple=True)
+    places = torch.stack((column, row), 1).float()
+    if len(places) < LEAST:
+        return places
+    time = (1 - way) / 2
+    bright, dark = (largest(x, 1) for x in other)
+    is_bright = values_at(thin.bright, places) > values_at(thin.dark, places)
+    limit = LIKE * values_at(contrast, places).float()
+    for find in (motion.own, motion.behind):  # the latter takes longer, and fewer are left
+        to = places + way * find(places, time)
+        likes = torch.where(is_bright, values_at(bright, to), values_at(dark, to))
+        kept = (likes < limit)[:, 0]
+        places, is_bright, limit = places[kept], is_bright[kept], limit[kept]
+        if len(places) < LEAST:
+            return places
+    crowd = values_around(mask_of(places, thin.dark.shape[-2:]), places, COMPANY_REACH).sum(1)
+    return places[crowd >= COMPANY]
+
+
+def _match(
+    places: Tensor, picture0: Tensor, picture1: Tensor, behind: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Likeness (N,) and motion (N, 2) of the best match of each place."""
+    height, width = picture0.shape[-2:]
+    line = torch.arange(-REACH, REACH + 1, device=places.device)
+    moves = torch.cartesian_prod(line, line)
+    moves = moves[moves.square().sum(1) <= REACH**2]
+    longer = _LONGER * moves.float().square().sum(1).sqrt()
+    start = behind.round()
+    best, found = places.new_full((len(places),), -1), torch.zeros_like(places)
+    surroundings = values_around(picture0, places, AROUND)
+    energy, own = surroundings.square().sum(1), values_at(picture0, places)
+    once = max(1, _PAIRS // len(moves))
+    for first in range(0, len(places), once):
+        part = slice(first, first + once)
+        to = (places[part] + start[part]).long()[:, None] + moves
+        column, row = to.unbind(-1)
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        there = picture1[0, 0, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        which, move = (there * own[part] * inside > 0).nonzero(as_tuple=True)
+        seen = values_around(picture1, to[which, move].float(), AROUND)
+        both = (surroundings[part][which] * seen).sum(1)
+        whole = energy[part][which] + seen.square().sum(1)
+        likeness = 2 * both / whole.clamp(min=1e-6) - longer[move]
+        best[part] = best[part].scatter_reduce(0, which, likeness, "amax")
+        wins = likeness >= best[part][which]
+        found[first + which[wins]] = moves[move[wins]].float()
+    return best, start + found
+
+
+def _in_company(
+    places: Tensor,
+    motion: Tensor,
+    is_matched: Tensor,
+    picture0: Tensor,
+    picture1: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Which places (N,) go as most around them do, and the motion (N, 2) they have in common."""
+    size = picture0.shape[-2:]
+    bright, dark = largest(picture1.clamp(min=0), 1), largest((-picture1).clamp(min=0), 1)
+    is_bright = values_at(picture0, places)[:, 0] > 0
+    crowd = values_around(mask_of(places, size), places, COMPANY_REACH).sum(1)
+    for _ in range(_PASSES):
+        if int(is_matched.sum()) < LEAST:
+            break
+        known = places[is_matched], motion[is_matched], size
+        near = [values_around(x[None, None], places, COMPANY_REACH) for x in draw(*known)]
+        is_there = values_around(mask_of(places[is_matched], size), places, COMPANY_REACH) > 0
+        parts = [torch.where(is_there, x, torch.nan) for x in near]
+        middle = torch.stack([x.nanmedian(1).values for x in parts], 1).nan_to_num()
+        apart = [(x - middle[:, k : k + 1]).abs() for k, x in enumerate(near)]
+        alike = is_there & (torch.maximum(*apart) <= TOLERANCE)
+        count = alike.sum(1)
+        sums = torch.stack([(x * alike).sum(1) for x in near], 1)
+        motion = sums / count.clamp(min=1)[:, None]
+        to = places + motion
+        is_seen = torch.where(is_bright, values_at(bright, to)[:, 0], values_at(dark, to)[:, 0]) > 0
+        is_matched = (count >= COMPANY) & (count >= MOSTLY * crowd) & is_seen
+    return is_matched, motion
+
+
+def _across(places: Tensor, motion: Tensor, size: torch.Size) -> Tensor:
+    """Motion (N, 2) without what of it runs along a straight thing."""
+    line = torch.arange(-COMPANY_REACH, COMPANY_REACH + 1, device=places.device).float()
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    x, y = x.flatten(), y.flatten()
+    mask = values_around(mask_of(places, size), places, COMPANY_REACH)
+
+    def mean(values: Tensor) -> Tensor:
+        return (mask * values).sum(1) / mask.sum(1)
+
+    xx, yy = mean(x * x) - mean(x).square(), mean(y * y) - mean(y).square()
+    xy = mean(x * y) - mean(x) * mean(y)
+    angle = torch.atan2(2 * xy, xx - yy) / 2
+    ahead = torch.stack((angle.cos(), angle.sin()), 1)
+    spread = ((xx - yy).square() + 4 * xy.square()).sqrt()
+    is_straight = xx + yy - spread < STRAIGHT * (xx + yy + spread)
+    along = (motion * ahead).sum(1, keepdim=True) * ahead
+    return motion - along * is_straight[:, None]
+
+
+def between_cells(cells: Tensor, places: Tensor) -> Tensor:
+    """(N, C) of a map of cells of `_CELL` pixels, bilinear, at places (N, 2) in pixels."""
+    return sampled(cells, (places + 0.5) / _CELL, cells.shape)
