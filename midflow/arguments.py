@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from midflow.options import VideoOptions
 
 
-# parameters of commands that `Interpolator` takes by the same names
-NETWORK_OPTIONS = "device precision flow_scale ensemble tta backend protect wires tile".split()
-
-
 def _option(text: str, *names: str, **settings: Any) -> Any:
     return typer.Option(*names, help=text, show_default=False, **settings)
 
@@ -278,7 +274,10 @@ def interpolator(given: dict[str, Any]) -> "Interpolator":
         UnknownModelError: no model has the name.
         CheckpointError: the weights cannot be used.
     """
-    options = {name: given[name] for name in NETWORK_OPTIONS if given.get(name) is not None}
+    from midflow.options import NETWORK_OPTIONS
+
+    names = ("device", *NETWORK_OPTIONS)
+    options = {name: given[name] for name in names if given.get(name) is not None}
     return midflow.Interpolator(midflow.load_model(given["model"]), **options)
 
 

@@ -64,6 +64,10 @@ Memory = Annotated[Number, _option("Most memory for clips; default: 4.", metavar
 ClipFrames = Annotated[
     int | None, _option("Most frames of each clip, from its beginning; default: all that fit.")
 ]
+Scenes = Annotated[
+    int | None,
+    _option("Synthetic scenes to render ahead; default: 1 GB of them on a CPU, none on a GPU."),
+]
 Seed = Annotated[int | None, _option("Of first weights and samples; default: 0.")]
 Settings = Annotated[
     list[str] | None,
@@ -115,6 +119,7 @@ def data_options(given: dict[str, Any]) -> "DataOptions":
         held=given["held"],
         cache=given["cache"],
         clip_frames=given["clip_frames"],
+        scenes=given["scenes"],
         repeat=DEBUG_REPEAT if given["recipe"] == "debug" else 0,
     )
     memory = given["memory"]

@@ -43,6 +43,7 @@ def train(
     cache: args.Cache = None,
     memory: args.Memory = None,
     clip_frames: args.ClipFrames = None,
+    scenes: args.Scenes = None,
     seed: args.Seed = None,
     settings: args.Settings = None,
     report: args.RunReport = None,

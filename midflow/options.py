@@ -17,6 +17,9 @@ SEGMENT_FRAMES = 250
 """Output frames of a segment. x264 and x265 begin a new group of pictures after 250 frames anyway,
 so joints there cost next to nothing."""
 
+NETWORK_OPTIONS = "precision flow_scale ensemble tta backend protect wires tile".split()
+"""Fields that `Interpolator` takes by the same names."""
+
 _CLOCK = re.compile(r"(\d+(?:\.\d*)?)|(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
 
 

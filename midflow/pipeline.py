@@ -22,7 +22,7 @@ from midflow.job import Straight, open_file, open_writer
 from midflow.manifest import describe_job, summarize
 from midflow.naming import default_target
 from midflow.nets.checkpoint import load_model
-from midflow.options import VideoOptions
+from midflow.options import NETWORK_OPTIONS, VideoOptions
 from midflow.painter import Painter, Picture, make_painter
 from midflow.parallel import Crew, Part, is_shared
 from midflow.progress import Progress, Rates, VideoJob, VideoResult, per_second
@@ -157,18 +157,9 @@ def make_interpolator(
     model: str | Path | nn.Module | None, options: VideoOptions, device: str
 ) -> Interpolator:
     """The network that a job asks for, on a device."""
-    return Interpolator(
-        model if isinstance(model, nn.Module) else load_model(model),
-        device=device,
-        precision=options.precision,
-        flow_scale=options.flow_scale,
-        ensemble=options.ensemble,
-        tta=options.tta,
-        backend=options.backend,
-        protect=options.protect,
-        wires=options.wires,
-        tile=options.tile,
-    )
+    given = {name: getattr(options, name) for name in NETWORK_OPTIONS}
+    network = model if isinstance(model, nn.Module) else load_model(model)
+    return Interpolator(network, device=device, **given)
 
 
 class Run:

@@ -91,10 +91,12 @@ def default_gpu(folder: Path) -> TrainConfig:
         seconds=2400,
         crop=256,
         batch=64,
-        stages=(Stage(0.75, 384, 32),),
-        rate=LearningRate(peak=8e-4, kernels=1e-2, floor=1e-5, warmup_steps=300),
+        stages=(Stage(0.6, 320, 48),),
+        rate=LearningRate(peak=8e-4, kernels=5e-3, floor=1.5e-6, warmup_steps=100, hold=0.35),
         optimizer="muon",
+        ema=0.9995,
         precision="bfloat16",
+        prefetch=3,
         log_every=100,
     )
 

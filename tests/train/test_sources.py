@@ -147,6 +147,16 @@ def test_scenes_are_painted_as_they_are_needed_on_a_gpu(
     assert len(source.sources[1].photographs) == 24
 
 
+def test_as_many_scenes_as_asked_for(clips: Path, tmp_path: Path) -> None:
+    counts: list[tuple[str, int, int]] = []
+    data = DataOptions((clips,), scenes=17)
+    source = open_material(debug(tmp_path / "run"), data, ALONE, lambda *c: counts.append(c)).source
+    assert len(source.sources[1]) == 32  # whole chunks
+    assert counts[-1] == ("scenes rendered", 17, 17)
+    with pytest.raises(OptionError, match="scenes must be at least 1, got 0"):
+        DataOptions((clips,), scenes=0)
+
+
 def test_as_many_scenes_as_a_run_sees_and_no_more_than_their_bytes_allow() -> None:
     config = replace(debug(Path("run")), batch=8, crop=128)
     assert scene_count(replace(config, steps=100), 0.45) == 360
