@@ -227,5 +227,5 @@ BACKENDS: dict[str, Make] = {
 }
 """Everything that `backend=` may be, besides "auto"."""
 
-AT_ONCE = ("native", "torch")
-"""Those that need no file made or compiled first."""
+AT_ONCE = {"cpu": ("native", "torch"), "cuda": ("triton", "torch")}
+"""Those that need no file made first, by the kind of device; torch alone on others."""

@@ -147,8 +147,8 @@ class _Motion:
         return between_cells(self._middle, near)
 
     def own(self, places: Tensor, time: float) -> Tensor:
-        """(N, 2), what the network found there."""
-        near = places + (self._time - time) * values_at(self._flow, places)
+        """(N, 2), what the network found where the background of these places is."""
+        near = places + (self._time - time) * self.behind(places, time)
         return values_at(self._flow, near)
 
 
@@ -172,7 +172,7 @@ def _lone(thin: Thin, other: Thin, motion: _Motion, way: int) -> Tensor:
     bright, dark = (largest(x, 1) for x in other)
     is_bright = values_at(thin.bright, places) > values_at(thin.dark, places)
     limit = LIKE * values_at(contrast, places).float()
-    for find in (motion.own, motion.behind):  # the latter takes longer, and fewer are left
+    for find in (motion.behind, motion.own):
         to = places + way * find(places, time)
         likes = torch.where(is_bright, values_at(bright, to), values_at(dark, to))
         kept = (likes < limit)[:, 0]

@@ -18,6 +18,7 @@ from midflow.bench.options import FEWEST_FRAMES, BenchOptions
 from midflow.bench.record import BenchReport, Case, Setting, Skipped
 from midflow.bench.stages import Bench, Timed
 from midflow.bench.startup import start_up_seconds
+from midflow.device import choose_device
 from midflow.errors import MidflowError, MissingExtraError, OptionError, VideoError
 from midflow.nets.cache import find_weights
 from midflow.nets.checkpoint import load_model
@@ -85,7 +86,8 @@ def _load(name: str) -> tuple[nn.Module, bool]:
 
 
 def _settings(options: BenchOptions) -> Iterator[tuple[Setting, Fraction]]:
-    backends = options.backends or AT_ONCE
+    kind = choose_device(options.device)[0].type
+    backends = options.backends or AT_ONCE.get(kind, ("torch",))
     by_size = product(options.sizes, options.models, backends, options.precisions)
     for (width, height), model, backend, precision in by_size:
         for factor in options.factors_at((width, height)):
