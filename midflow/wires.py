@@ -9,13 +9,13 @@ wire upon that.
 2. Lone: nothing as thin and at least `LIKE` as strong lies in the other frame, to within a pixel,
    where the background goes or where the network's own flow leads. The background's motion is the
    median of the flow around. What the network follows is left to it.
-3. Matched: the lone pixels around, seen as a picture of themselves, look like those of the other
-   frame at some motion within `REACH` pixels of the background's: 2 a.b / (a.a + b.b) is above
-   `MATCH` over (2 `AROUND` + 1)^2 pixels; of equals the shortest. (Of a straight wire no motion
-   along itself can be seen.)
+3. Matched: the lone pixels around are straight (the variance of their places across is below
+   `STRAIGHT` of that along) and look, as a picture of themselves, like those of the other frame at
+   some motion within `REACH` pixels of the background's: 2 a.b / (a.a + b.b) is above `MATCH` over
+   (2 `AROUND` + 1)^2 pixels; of equals the shortest. What of it is across counts: no motion of a
+   straight wire along itself can be seen.
 4. In company: most lone pixels around are matched alike, to within `TOLERANCE` pixels, and `LEAST`
-   in all; hair, grass and noise are not. The mean of their motions counts, of straight ones what is
-   across.
+   in all; hair, grass and noise are not. The mean of their motions counts.
 5. Painted: the background from whichever frame does not show the wire there, at all places where
    the wire is or either frame's copy of it would be; then the wire in the colour of its middle, as
    opaque as its contrast over that of its middle.
@@ -51,7 +51,7 @@ MOSTLY = 0.6
 TOLERANCE = 2.0
 LEAST = 40
 MOST = 0.04  # share of the picture; beyond it is texture
-STRAIGHT = 0.15  # width over length of what is around, squared
+STRAIGHT = 0.15
 
 _LUMA = (0.299, 0.587, 0.114)
 _LONGER = 0.004  # likeness that a pixel of further motion must make up for
@@ -122,8 +122,13 @@ def find_wires(thin0: Thin, thin1: Thin, flow: Tensor, time: float) -> Wires | N
         for thin, lone in ((thin0, lone0), (thin1, lone1))
     )
     behind = motion.behind(lone0)
-    likeness, found = _match(lone0, picture0, picture1, behind)
-    found = behind + _across(lone0, found - behind, picture0.shape[-2:])
+    ahead, is_straight = _direction(lone0, picture0.shape[-2:])
+    likeness, found = torch.zeros_like(lone0[:, 0]), torch.zeros_like(lone0)
+    some = lone0[is_straight], picture0, picture1, behind[is_straight]
+    likeness[is_straight], found[is_straight] = _match(*some)
+    # along a straight wire no motion can be seen: what is across is taken
+    across = found - behind
+    found = found - (across * ahead).sum(1, keepdim=True) * ahead
     is_wire, found = _in_company(lone0, found, likeness > MATCH, picture0, picture1)
     if int(is_wire.sum()) < LEAST:
         return None
@@ -146,10 +151,9 @@ class _Motion:
         near = places + (self._time - time) * between_cells(self._middle, places)
         return between_cells(self._middle, near)
 
-    def own(self, places: Tensor, time: float) -> Tensor:
+    def own(self, places: Tensor, behind: Tensor, time: float) -> Tensor:
         """(N, 2), what the network found where the background of these places is."""
-        near = places + (self._time - time) * self.behind(places, time)
-        return values_at(self._flow, near)
+        return values_at(self._flow, places + (self._time - time) * behind)
 
 
 def median_flow(flow: Tensor) -> Tensor:
@@ -163,20 +167,21 @@ def median_flow(flow: Tensor) -> Tensor:
 
 def _lone(thin: Thin, other: Thin, motion: _Motion, way: int) -> Tensor:
     """(N, 2) thin pixels of a frame that nothing in the other explains; way: 1 to the later."""
-    contrast = torch.maximum(thin.bright, thin.dark)
-    row, column = (contrast > CONTRAST)[0, 0].nonzero(as_tuple=True)
+    contrast = torch.maximum(thin.bright, thin.dark)[0, 0]
+    row, column = (contrast > CONTRAST).nonzero(as_tuple=True)
     places = torch.stack((column, row), 1).float()
     if len(places) < LEAST:
         return places
     time = (1 - way) / 2
     bright, dark = (largest(x, 1) for x in other)
-    is_bright = values_at(thin.bright, places) > values_at(thin.dark, places)
-    limit = LIKE * values_at(contrast, places).float()
-    for find in (motion.behind, motion.own):
-        to = places + way * find(places, time)
-        likes = torch.where(is_bright, values_at(bright, to), values_at(dark, to))
-        kept = (likes < limit)[:, 0]
-        places, is_bright, limit = places[kept], is_bright[kept], limit[kept]
+    is_bright = (thin.bright > thin.dark)[0, 0, row, column]
+    limit = LIKE * contrast[row, column]
+    behind = motion.behind(places, time)
+    for own in (False, True):
+        to = places + way * (motion.own(places, behind, time) if own else behind)
+        likes = torch.where(is_bright, values_at(bright, to)[:, 0], values_at(dark, to)[:, 0])
+        kept = likes < limit
+        places, behind, is_bright, limit = places[kept], behind[kept], is_bright[kept], limit[kept]
         if len(places) < LEAST:
             return places
     crowd = values_around(mask_of(places, thin.dark.shape[-2:]), places, COMPANY_REACH).sum(1)
@@ -245,8 +250,8 @@ def _in_company(
     return is_matched, motion
 
 
-def _across(places: Tensor, motion: Tensor, size: torch.Size) -> Tensor:
-    """Motion (N, 2) without what of it runs along a straight thing."""
+def _direction(places: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+    """Which way (N, 2) what is around each place extends, and whether it is straight (N,)."""
     line = torch.arange(-COMPANY_REACH, COMPANY_REACH + 1, device=places.device).float()
     y, x = torch.meshgrid(line, line, indexing="ij")
     x, y = x.flatten(), y.flatten()
@@ -261,8 +266,7 @@ def _across(places: Tensor, motion: Tensor, size: torch.Size) -> Tensor:
     ahead = torch.stack((angle.cos(), angle.sin()), 1)
     spread = ((xx - yy).square() + 4 * xy.square()).sqrt()
     is_straight = xx + yy - spread < STRAIGHT * (xx + yy + spread)
-    along = (motion * ahead).sum(1, keepdim=True) * ahead
-    return motion - along * is_straight[:, None]
+    return ahead, is_straight
 
 
 def between_cells(cells: Tensor, places: Tensor) -> Tensor:
