@@ -19,10 +19,18 @@ def mask_of(places: Tensor, size: torch.Size) -> Tensor:
 
 
 def draw(places: Tensor, values: Tensor, size: torch.Size) -> Tensor:
-    """(C, H, W) of values (N, C) at places (N, 2) inside of the picture, 0 elsewhere."""
+    """(C, H, W) of values (N, C) at places (N, 2), rounded, inside of the picture, 0 elsewhere.
+
+    Of several at one pixel the first counts, on every device.
+    """
+    inside = is_inside(places, size)
+    column, row = places[inside].round().long().unbind(1)
+    pixel, order = row * size[1] + column, torch.arange(len(row), device=places.device)
+    first = order.new_full((size[0] * size[1],), len(order))
+    first = first.scatter_reduce(0, pixel, order, "amin")
+    is_first = first[pixel] == order
     drawn = values.new_zeros(values.shape[1], *size)
-    column, row = places.long().unbind(1)
-    drawn[:, row, column] = values.T
+    drawn[:, row[is_first], column[is_first]] = values[inside][is_first].T
     return drawn
 
 

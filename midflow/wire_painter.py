@@ -8,11 +8,11 @@ from torch import Tensor
 
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import read_at
-from midflow.places import is_inside, largest, mask_of, read, values_at
+from midflow.places import draw, largest, mask_of, read, values_at
 from midflow.wires import CONTRAST, Thin, Wires, between_cells, find_thin, find_wires, median_flow
 
 WIRES_WORDS = ("auto", "off")
-_NEXT = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)
+_NEXT = (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)  # a pixel before those beside it
 
 
 class WirePainter:
@@ -105,15 +105,10 @@ def paint_wires(
 
 def _path(wires: Wires, time: float, size: torch.Size) -> Tensor:
     """(1, 3, H, W): motion of the wire at each pixel at `time`, and 1 where one is, or next to."""
-    path = wires.places.new_zeros(1, 3, *size)
     values = torch.cat((wires.motion, torch.ones_like(wires.motion[:, :1])), 1)
     at = (wires.places + time * wires.motion).round()
-    for step in reversed(_NEXT):  # the pixel itself last, so that its own motion stays
-        places = at + at.new_tensor(step)
-        inside = is_inside(places, size)
-        column, row = places[inside].long().unbind(1)
-        path[0, :, row, column] = values[inside].T
-    return path
+    places = torch.cat([at + at.new_tensor(step) for step in _NEXT])
+    return draw(places, values.repeat(len(_NEXT), 1), size)[None]
 
 
 def _middle(image: Tensor, strength: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

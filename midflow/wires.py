@@ -214,8 +214,10 @@ def _match(
         whole = energy[part][which] + seen.square().sum(1)
         likeness = 2 * both / whole.clamp(min=1e-6) - longer[move]
         best[part] = best[part].scatter_reduce(0, which, likeness, "amax")
-        wins = likeness >= best[part][which]
-        found[first + which[wins]] = moves[move[wins]].float()
+        wins = likeness >= best[part][which]  # of equals the first, on every device
+        choice = move.new_full((len(to),), len(moves))
+        choice = choice.scatter_reduce(0, which[wins], move[wins], "amin")
+        found[part] = moves[choice.clamp(max=len(moves) - 1)].float()
     return best, start + found
 
 
