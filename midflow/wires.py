@@ -14,8 +14,9 @@ wire upon that.
    some motion within `REACH` pixels of the background's: 2 a.b / (a.a + b.b) is above `MATCH` over
    (2 `AROUND` + 1)^2 pixels; of equals the shortest. What of it is across counts: no motion of a
    straight wire along itself can be seen.
-4. In company: most lone pixels around are matched alike, to within `TOLERANCE` pixels, and `LEAST`
-   in all; hair, grass and noise are not. The mean of their motions counts.
+4. In company: `COMPANY_SHARE` of the lone pixels around, `COMPANY` at least, are matched alike, to
+   within `TOLERANCE` pixels, and `LEAST` in all; hair, grass and noise are not. The mean of their
+   motions counts; what has no match of its own follows them if something thin is there.
 5. Painted: the background from whichever frame does not show the wire there, at all places where
    the wire is or either frame's copy of it would be; then the wire in the colour of its middle, as
    opaque as its contrast over that of its middle.
@@ -47,7 +48,7 @@ MATCH = 0.7
 AROUND = 3
 COMPANY_REACH = 5
 COMPANY = 10  # pixels
-MOSTLY = 0.6
+COMPANY_SHARE = 0.3
 TOLERANCE = 2.0
 LEAST = 40
 MOST = 0.04  # share of the picture; beyond it is texture
@@ -228,7 +229,7 @@ def _in_company(
     picture0: Tensor,
     picture1: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Which places (N,) go as most around them do, and the motion (N, 2) they have in common."""
+    """Which places (N,) have company, and the motion (N, 2) they have in common."""
     size = picture0.shape[-2:]
     bright, dark = largest(picture1.clamp(min=0), 1), largest((-picture1).clamp(min=0), 1)
     is_bright = values_at(picture0, places)[:, 0] > 0
@@ -248,7 +249,7 @@ def _in_company(
         motion = sums / count.clamp(min=1)[:, None]
         to = places + motion
         is_seen = torch.where(is_bright, values_at(bright, to)[:, 0], values_at(dark, to)[:, 0]) > 0
-        is_matched = (count >= COMPANY) & (count >= MOSTLY * crowd) & is_seen
+        is_matched = (count >= COMPANY) & (count >= COMPANY_SHARE * crowd) & is_seen
     return is_matched, motion
 
 
