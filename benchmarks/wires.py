@@ -21,8 +21,8 @@ from torch import Tensor
 
 import midflow
 from midflow.bench.machine import describe_machine
-from midflow.evaluate import hard
 from midflow.evaluate.clips import ClipFrames, open_clips
+from midflow.evaluate.hard import draw_wires
 
 AGAINST = 4, 8, 12, 16, 26
 WIDTHS = 1.5, 3.0
@@ -33,15 +33,8 @@ RESULT = Path(__file__).parent / "results" / "wires.json"
 def lines(time: float, motion: float, width: float) -> tuple[Tensor, Tensor]:
     """The picture (1, 3, 480, 848), and 1 within 3 pixels of a line."""
     x, y = torch.arange(848.0)[None], torch.arange(480.0)[:, None]
-    image = hard._texture(x - BACKGROUND * time, y, 2)
-    near = torch.zeros(480, 848)
-    for wire in range(6):
-        turn = math.radians(50 + 16 * wire)
-        left = 80 + 135 * wire + motion * time
-        distance = ((x - left) * math.sin(turn) - (y - 240) * math.cos(turn)).abs()
-        image = hard._over(image, (width / 2 + 0.5 - distance).clamp(0, 1), (0.05,) * 3)
-        near = torch.maximum(near, (distance < 3).float())
-    return (image * 255).round()[None] / 255, near
+    image, distance = draw_wires(x, y, time, motion=motion, background=BACKGROUND, width=width)
+    return (image * 255).round()[None] / 255, (distance < 3).float()
 
 
 def psnr(found: Tensor, truth: Tensor, share: Tensor | None = None) -> float:

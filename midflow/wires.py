@@ -123,14 +123,16 @@ def find_wires(thin0: Thin, thin1: Thin, flow: Tensor, time: float) -> Wires | N
         for thin, lone in ((thin0, lone0), (thin1, lone1))
     )
     behind = motion.behind(lone0)
-    ahead, is_straight = _direction(lone0, picture0.shape[-2:])
+    near = values_around(mask_of(lone0, picture0.shape[-2:]), lone0, COMPANY_REACH)
+    ahead, is_straight = _direction(near)
     likeness, found = torch.zeros_like(lone0[:, 0]), torch.zeros_like(lone0)
     some = lone0[is_straight], picture0, picture1, behind[is_straight]
     likeness[is_straight], found[is_straight] = _match(*some)
     # along a straight wire no motion can be seen: what is across is taken
     across = found - behind
     found = found - (across * ahead).sum(1, keepdim=True) * ahead
-    is_wire, found = _in_company(lone0, found, likeness > MATCH, picture0, picture1)
+    is_matched = likeness > MATCH
+    is_wire, found = _in_company(lone0, found, is_matched, near.sum(1), picture0, picture1)
     if int(is_wire.sum()) < LEAST:
         return None
     return Wires(lone0[is_wire], found[is_wire], behind[is_wire])
@@ -226,6 +228,7 @@ def _in_company(
     places: Tensor,
     motion: Tensor,
     is_matched: Tensor,
+    crowd: Tensor,
     picture0: Tensor,
     picture1: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -233,7 +236,6 @@ def _in_company(
     size = picture0.shape[-2:]
     bright, dark = largest(picture1.clamp(min=0), 1), largest((-picture1).clamp(min=0), 1)
     is_bright = values_at(picture0, places)[:, 0] > 0
-    crowd = values_around(mask_of(places, size), places, COMPANY_REACH).sum(1)
     for _ in range(_PASSES):
         if int(is_matched.sum()) < LEAST:
             break
@@ -253,12 +255,15 @@ def _in_company(
     return is_matched, motion
 
 
-def _direction(places: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-    """Which way (N, 2) what is around each place extends, and whether it is straight (N,)."""
-    line = torch.arange(-COMPANY_REACH, COMPANY_REACH + 1, device=places.device).float()
+def _direction(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Which way (N, 2) what is around each place extends, and whether it is straight (N,).
+
+    Args:
+        mask: (N, (2 `COMPANY_REACH` + 1)^2), 1 where something is.
+    """
+    line = torch.arange(-COMPANY_REACH, COMPANY_REACH + 1, device=mask.device).float()
     y, x = torch.meshgrid(line, line, indexing="ij")
     x, y = x.flatten(), y.flatten()
-    mask = values_around(mask_of(places, size), places, COMPANY_REACH)
 
     def mean(values: Tensor) -> Tensor:
         return (mask * values).sum(1) / mask.sum(1)

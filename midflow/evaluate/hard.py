@@ -62,13 +62,26 @@ def _still_text(x: Tensor, y: Tensor, t: float) -> Tensor:
 
 def _thin_lines(x: Tensor, y: Tensor, t: float) -> Tensor:
     """Wires of 1.5 pixels move by 20 to the right, the background by 6 to the left."""
-    image = _texture(x + 6 * t, y, 2)
+    return draw_wires(x, y, t, motion=20, background=-6, width=1.5)[0]
+
+
+def draw_wires(
+    x: Tensor, y: Tensor, t: float, *, motion: float, background: float, width: float
+) -> tuple[Tensor, Tensor]:
+    """Six wires that move to the right before a texture that moves on its own.
+
+    Returns:
+        The picture (3, H, W), and each pixel's distance to the nearest wire, (H, W) in pixels.
+    """
+    image = _texture(x - background * t, y, 2)
+    nearest = torch.full((_HEIGHT, _WIDTH), math.inf)
     for wire in range(6):
         turn = math.radians(50 + 16 * wire)
-        left = 80 + 135 * wire + 20 * t
-        distance = (x - left) * math.sin(turn) - (y - _HEIGHT / 2) * math.cos(turn)
-        image = _over(image, (1.25 - distance.abs()).clamp(0, 1), (0.05, 0.05, 0.05))
-    return image
+        left = 80 + 135 * wire + motion * t
+        distance = ((x - left) * math.sin(turn) - (y - _HEIGHT / 2) * math.cos(turn)).abs()
+        image = _over(image, (width / 2 + 0.5 - distance).clamp(0, 1), (0.05, 0.05, 0.05))
+        nearest = torch.minimum(nearest, distance)
+    return image, nearest
 
 
 def _large_motion(x: Tensor, y: Tensor, t: float) -> Tensor:

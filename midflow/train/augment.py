@@ -5,7 +5,7 @@ the noise itself is drawn where the batch lies.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +87,7 @@ def augment(batch: Batch, options: Augmentation, random: torch.Generator) -> Bat
     """
     size = len(batch)
     numbers = torch.rand(15, size, generator=random)
-    batch = _copied(batch)
+    batch = batch.clone()
     _mirror(batch, _rows(numbers[0] < options.flip, batch), axis=0)
     _mirror(batch, _rows(numbers[1] < options.flip, batch), axis=1)
     if batch.img0.shape[-1] == batch.img0.shape[-2]:
@@ -103,28 +103,23 @@ def augment(batch: Batch, options: Augmentation, random: torch.Generator) -> Bat
 
 def mirror(batch: Batch, axis: int) -> Batch:
     """The batch left to right (axis 0, x) or upside down (axis 1, y), flows included."""
-    batch = _copied(batch)
+    batch = batch.clone()
     _mirror(batch, torch.arange(len(batch), device=batch.img0.device), axis)
     return batch
 
 
 def transpose(batch: Batch) -> Batch:
     """The batch with x and y exchanged, flows included; pictures are square."""
-    batch = _copied(batch)
+    batch = batch.clone()
     _transpose(batch, torch.arange(len(batch), device=batch.img0.device))
     return batch
 
 
 def reverse(batch: Batch) -> Batch:
     """The batch played backwards: inputs exchanged, timestep t becomes 1 - t."""
-    batch = _copied(batch)
+    batch = batch.clone()
     _reverse(batch, torch.arange(len(batch), device=batch.img0.device))
     return batch
-
-
-def _copied(batch: Batch) -> Batch:
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{k: v.clone() for k, v in tensors.items() if v is not None})
 
 
 def _rows(chosen: Tensor, batch: Batch) -> Tensor:

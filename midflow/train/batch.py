@@ -41,18 +41,22 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
-        moved = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if (value := getattr(self, field.name)) is not None
-        }
+        moved = {k: value.to(device, non_blocking=True) for k, value in self.tensors().items()}
         return replace(self, **moved)
+
+    def clone(self) -> Self:
+        """The same batch in memory of its own."""
+        return replace(self, **{k: value.clone() for k, value in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is known, by the names of the fields."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in named if value is not None}
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keeps the memory of a batch made on another stream until `stream` is done with it."""
-        for field in fields(self):
-            if (value := getattr(self, field.name)) is not None:
-                value.record_stream(stream)
+        for value in self.tensors().values():
+            value.record_stream(stream)
 
     def with_flow(self) -> Self:
         """The same batch with `flow`, `visible` and `has_flow` filled in where they are None."""

@@ -6,9 +6,8 @@ than the processor has made the next. Recorded once for each size of batch, they
 
 import logging
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from midflow.recorder import CudaRecorder, Recorder
@@ -44,7 +43,7 @@ class RecordedPass:
         """See `Objective`; the gradients are those of this batch alone."""
         if self._has_failed or encoder is not None:
             return pass_of(self._objective, batch, fading, encoder)
-        key = tuple(value is not None and value.shape for value in _values(batch))
+        key = tuple((name, value.shape) for name, value in batch.tensors().items())
         if key not in self._known:
             self._known = {key: None}  # one size at a time: a recording holds a step's memory
             return pass_of(self._objective, batch, fading)
@@ -104,9 +103,9 @@ class _Recording:
     outcome: Outcome
 
     def play(self, batch: Batch, fading: Tensor) -> Outcome:
-        for kept, value in zip(_values(self.batch), _values(batch), strict=True):
-            if kept is not None and value is not None:
-                kept.copy_(value)
+        given = batch.tensors()
+        for name, kept in self.batch.tensors().items():
+            kept.copy_(given[name])
         self.fading.copy_(fading)
         self.replay()
         for parameter, gradient in self.gradients:
@@ -116,15 +115,7 @@ class _Recording:
 
 
 def _record(objective: Objective, batch: Batch, fading: Tensor, recorder: Recorder) -> _Recording:
-    kept = replace(
-        batch,
-        **{
-            field.name: torch.empty_like(value).copy_(value)
-            for field in fields(batch)
-            if (value := getattr(batch, field.name)) is not None
-        },
-    )
-    factor = fading.clone()
+    kept, factor = batch.clone(), fading.clone()
     names: list[str] = []
 
     def work() -> tuple[Tensor, ...]:
@@ -137,7 +128,3 @@ def _record(objective: Objective, batch: Batch, fading: Tensor, recorder: Record
     gradients = [(p, p.grad) for p in objective.parameters() if p.grad is not None]
     outcome = Outcome(loss, dict(zip(names, parts, strict=True)), error)
     return _Recording(kept, factor, replay, gradients, outcome)
-
-
-def _values(batch: Batch) -> list[Tensor | None]:
-    return [getattr(batch, field.name) for field in fields(batch)]
