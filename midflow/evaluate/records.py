@@ -39,9 +39,9 @@ def identify(method: Any) -> str | None:
     for name, value in sorted(method.model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    options = (method.settings, method.ensemble, method.tta, str(method.protection))
+    how = method.ensemble, method.tta, str(method.protection), method.wires
     where = (method.device.type, method.backend)
-    digest.update(repr((method.config, options, where)).encode())
+    digest.update(repr((method.config, method.settings, how, where)).encode())
     return digest.hexdigest()
 
 

@@ -90,6 +90,8 @@ def test_weights_and_options_make_the_identity_of_an_interpolator() -> None:
     assert identify(one) == identify(small_network(0))
     assert identify(one) != identify(small_network(1))
     assert identify(one) != identify(Interpolator(one.model, "cpu", flow_scale=0.5))
+    assert identify(one) != identify(Interpolator(one.model, "cpu", protect="off"))
+    assert identify(one) != identify(Interpolator(one.model, "cpu", wires="off"))
 
 
 def test_two_runs_of_a_network_agree_to_the_last_bit(ucf: Path) -> None:
