@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.gpu.launch import finish
+from midflow.native.convolution import with_identity
 
 
 class Convolution:
@@ -17,6 +18,7 @@ class Convolution:
         stride: of a 3 x 3 convolution.
         leaky: whether a leaky ReLU follows.
         transposed: whether it is a transposed one.
+        residual: whether its input is added before the leaky ReLU.
     """
 
     def __init__(
@@ -28,7 +30,9 @@ class Convolution:
         stride: int = 1,
         leaky: bool = True,
         transposed: bool = False,
+        residual: bool = False,
     ) -> None:
+        weight = with_identity(weight) if residual else weight
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = bias.float().contiguous()
         self.stride = stride

@@ -8,7 +8,7 @@ from torch import Tensor
 
 C = TypeVar("C")
 
-_SLOPE = 0.2  # of the leaky ReLU behind convolutions, as in nets/layers.py
+SLOPE = 0.2  # of the leaky ReLU behind convolutions, as in nets/layers.py
 
 _MOST_PACKED = 16  # sizes for which a kernel is kept
 
@@ -24,6 +24,13 @@ def arranged(weight: Tensor, channels: Channels, dim: int) -> Tensor:
     return taken * (order >= 0).view(shape)
 
 
+def with_identity(weight: Tensor) -> Tensor:
+    """The kernel of x + conv(x): the identity is a kernel too."""
+    weight = weight.clone()
+    weight[range(len(weight)), range(len(weight)), 1, 1] += 1
+    return weight
+
+
 class Convolution:
     """3 x 3, or transposed 4 x 4 with stride 2; float32 or bfloat16."""
 
@@ -36,16 +43,18 @@ class Convolution:
         stride: int = 1,
         leaky: bool = True,
         transposed: bool = False,
+        residual: bool = False,
     ) -> None:
+        weight = with_identity(weight) if residual else weight
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = bias.to(dtype)
         self.stride = stride
-        self.attribute = ("leaky_relu", [_SLOPE]) if leaky else ("none", [])
+        self.attribute = ("leaky_relu", [SLOPE]) if leaky else ("none", [])
         self.transposed = transposed
         self._packed: dict[torch.Size, Tensor] = {}
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, h, w, C) -> (B, h', w', C'), contiguous."""
+    def __call__(self, x: Tensor, buffers: object, *, keep: bool = False) -> Tensor:
+        """(B, h, w, C) -> (B, h', w', C'), contiguous; in memory of its own always."""
         attribute, scalars = self.attribute
         planes, pair = x.permute(0, 3, 1, 2), [self.stride, self.stride]
         if self.transposed:
@@ -103,14 +112,13 @@ class Layers(Generic[C]):
         return self.make(weight, bias, self.dtype, stride=stride, leaky=leaky)
 
     def residuals(self, name: str, count: int) -> tuple[C, ...]:
-        """leaky(x + beta conv(x)) as one convolution each: the identity is a kernel too."""
+        """leaky(x + beta conv(x)) as one convolution each."""
         found = []
         for k in range(count):
             weight, bias = self._named(f"{name}.{k}.conv")
             beta = self.weights[f"{name}.{k}.beta"].flatten()
             weight = weight * beta[:, None, None, None]
-            weight[range(len(beta)), range(len(beta)), 1, 1] += 1
-            found.append(self.make(weight, bias * beta, self.dtype))
+            found.append(self.make(weight, bias * beta, self.dtype, residual=True))
         return tuple(found)
 
     def up(self, name: str, outputs: Channels) -> C:

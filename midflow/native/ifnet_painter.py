@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from midflow.native.convolution import Channels, Convolution, Layers, filled
+from midflow.native.convolution import Channels, Layers, filled
 from midflow.native.library import Buffers, Job, run, set_outputs
+from midflow.native.winograd import AnyConvolution, make_convolution
 from midflow.nets.config import IFNetConfig
 from midflow.nets.ifnet import IFNet
 from midflow.nets.prediction import Encoded, Prediction
@@ -35,8 +36,8 @@ def fits(config: IFNetConfig) -> bool:
 
 @dataclass(frozen=True)
 class _Block:
-    inward: tuple[Convolution, ...]
-    lastconv: Convolution
+    inward: tuple[AnyConvolution, ...]
+    lastconv: AnyConvolution
 
 
 class IFNetPainter:
@@ -55,7 +56,7 @@ class IFNetPainter:
         self.dtype = dtype
         self._buffers = Buffers()
         with torch.no_grad():
-            layers = Layers(model.state_dict(), dtype, Convolution)
+            layers = Layers(model.state_dict(), dtype, make_convolution)
             self._encoder = (
                 layers.conv("encode.cnn0", stride=2),
                 layers.conv("encode.cnn1"),
@@ -67,10 +68,11 @@ class IFNetPainter:
     def encode(self, image: Tensor, flow_scale: float) -> list[Tensor]:
         """The frame at work, (1, H, W, 8) float32."""
         _, _, height, width = image.shape
+        self._buffers.fit(image.shape)
         image = image.float().contiguous()
         elements = image.permute(0, 2, 3, 1).to(self.dtype).contiguous()
         for convolution in self._encoder:
-            elements = convolution(elements)
+            elements = convolution(elements, self._buffers)
         work = torch.empty(1, height, width, _WORK)
         job = Job(height=height, width=width, source=image, x=elements, picture0=work)
         run("work", job, height, self.dtype)
@@ -95,8 +97,8 @@ class IFNetPainter:
                 job.ratio = shape[1] / job.previous_height
             run("block_inputs", job, shape[1], self.dtype)
             for convolution in block.inward:
-                x = convolution(x)
-            head = block.lastconv(x)
+                x = convolution(x, self._buffers)
+            head = block.lastconv(x, self._buffers)
             job.previous_height, job.previous_width = shape[1:]
             job.update((("out", head), ("ratio", float(grid)), ("source", job.state)))
             job.state = flow.data_ptr()
@@ -106,7 +108,7 @@ class IFNetPainter:
         return outputs
 
 
-def _block(layers: Layers[Convolution], k: int, model: IFNet) -> _Block:
+def _block(layers: Layers[AnyConvolution], k: int, model: IFNet) -> _Block:
     name, config = f"block{k}", model.config
     depth = config.trunk_depths[k]
     planes = 5 + config.spare + config.features

@@ -3,12 +3,7 @@
 
    A kernel works on rows [first, last) of a job; `midflow_run_rows` shares the rows out among threads. */
 
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
 #define LANES 16
 #define MOST_MATCHED 64
@@ -23,24 +18,6 @@
 #define KEPT 9           /* rows that one row of it needs, and of warped pictures: */
 #define WARPED_ROWS 12
 #define CUBIC -0.75f     /* Keys' parameter, torch's choice */
-
-typedef float v4 __attribute__((vector_size(16)));
-typedef float v8 __attribute__((vector_size(32)));
-typedef float v16 __attribute__((vector_size(64)));
-typedef int32_t i4 __attribute__((vector_size(16)));
-typedef int32_t i16x __attribute__((vector_size(64)));
-typedef uint32_t u4x __attribute__((vector_size(16)));
-typedef uint32_t u8x __attribute__((vector_size(32)));
-typedef uint32_t u16x __attribute__((vector_size(64)));
-typedef uint16_t h8 __attribute__((vector_size(16)));
-typedef uint16_t h16 __attribute__((vector_size(32)));
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__linux__)
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
 
 /* Everything a kernel may need of one level; midflow/native/library.py fills the same. Pictures are
    (height, width, 4), estimates (height, width, 16): flow, logit, carried
@@ -104,22 +81,25 @@ static void share(void *pointer) {
     }
 }
 
-/* Runs a kernel on rows [0, rows) with `threads` of the OpenMP that torch has loaded, whose pool is
-   warm; alone where there is none. Not 0: memory did not suffice. */
-int midflow_run_rows(int number, const struct job *job, int rows, int threads) {
+void midflow_parallel(void (*part)(void *), void *of, int threads) {
     typedef void parallel(void (*)(void *), void *, unsigned, unsigned);
     static parallel *gomp;
     if (!gomp) gomp = (parallel *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
+    if (gomp && threads > 1) gomp(part, of, threads, 0);
+    else part(of);
+}
+
+/* Runs a kernel on rows [0, rows) in at most `threads` threads. Not 0: memory did not suffice. */
+int midflow_run_rows(int number, const struct job *job, int rows, int threads) {
     struct work work = {KERNELS[number], job, rows, rows, 0};
     const int before = __atomic_load_n(&failures, __ATOMIC_RELAXED);
-    if (gomp && threads > 1 && (long)rows * job->width > 4096) {
+    if ((long)rows * job->width <= 4096) threads = 1;
+    if (threads > 1) {
         /* even: some take rows in pairs; not too few: some make the rows around theirs as well */
         work.each = (rows / (2 * threads) + 2) / 2 * 2;
         if (work.each < 16) work.each = 16;
-        gomp(share, &work, threads, 0);
-    } else {
-        share(&work);
     }
+    midflow_parallel(share, &work, threads);
     return __atomic_load_n(&failures, __ATOMIC_RELAXED) != before;
 }
 

@@ -29,6 +29,7 @@ _KERNELS = (
     "detail_inputs", "paint", "work", "block_inputs", "add_flow", "mix_frames",
 )  # fmt: skip
 _TYPES = (torch.float32, torch.bfloat16)
+_LINE = 64  # bytes of a cache line
 
 
 class Job(ctypes.Structure):
@@ -69,6 +70,7 @@ def load_library() -> ctypes.CDLL | None:
             ctypes.c_int,
         )
         library.midflow_run_rows.restype = ctypes.c_int
+        library.midflow_multiplies.restype = ctypes.c_int
         fits = library.midflow_job_size() == ctypes.sizeof(Job)
     except (OSError, AttributeError):
         return None
@@ -112,12 +114,20 @@ class Buffers:
     def __init__(self) -> None:
         self._tensors: dict[tuple[str, tuple[int, ...], torch.dtype], Tensor] = {}
         self._size: tuple[int, ...] = ()
+        self._scratch = torch.empty(0, dtype=torch.uint8)
 
     def fit(self, size: tuple[int, ...]) -> None:
         """Lets go of everything where frames have another size than those before."""
         if size != self._size:
             self._tensors.clear()
             self._size = size
+
+    def scratch(self, count: int) -> Tensor:
+        """So many bytes or more, from the start of a cache line on; whatever they hold."""
+        if len(self._scratch) < count:
+            found = torch.empty(count + _LINE, dtype=torch.uint8)
+            self._scratch = found[-found.data_ptr() % _LINE :][:count]
+        return self._scratch
 
     def get(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         """The tensor of that name, shape and type; 0 everywhere when it is new."""

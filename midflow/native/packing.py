@@ -5,7 +5,8 @@ from typing import Generic
 
 import torch
 
-from midflow.native.convolution import C, Channels, Convolution, Layers, filled
+from midflow.native.convolution import C, Channels, Layers, filled
+from midflow.native.winograd import AnyConvolution, make_convolution
 from midflow.nets.pyramid import PyramidNet
 from midflow.nets.pyramid_config import PyramidConfig
 
@@ -28,9 +29,9 @@ class Convolutions(Generic[C]):
     detail: tuple[C, ...]
 
 
-def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions[Convolution]:
+def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions[AnyConvolution]:
     """Arranges the weights for elements of `dtype`."""
-    layers = Layers(model.state_dict(), dtype, Convolution)
+    layers = Layers(model.state_dict(), dtype, make_convolution)
     return arrange(layers, model.config, [0, 1, 2, -1], None)
 
 

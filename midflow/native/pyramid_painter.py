@@ -47,6 +47,7 @@ class PyramidPainter:
 
     def encode(self, image: Tensor, flow_scale: float) -> list[Tensor]:
         """Range (at least [0, 1]) and pixels of the picture, each level's picture and features."""
+        self._buffers.fit(image.shape)
         full, elements = self._interleaved(image)
         twice, factor = full, self.config.scales[-1] / flow_scale / 2
         if factor < 1:
@@ -57,8 +58,10 @@ class PyramidPainter:
         levels: list[Tensor] = []
         for _ in self.config.scales:
             features = elements
-            for convolution in self._convolutions.encoder:
-                features = convolution(features)
+            *inner, last = self._convolutions.encoder
+            for convolution in inner:
+                features = convolution(features, self._buffers)
+            features = last(features, self._buffers, keep=True)
             twice, elements = self._halved(twice)
             levels = [twice, features, *levels]
         low, high = torch.aminmax(image)
@@ -148,8 +151,8 @@ class PyramidPainter:
         run("level_inputs", job, height, self.dtype)
         merged = self._merged(x, views, height // 2, width // 2)
         for convolution in (self._convolutions.merge, *self._convolutions.trunk):
-            merged = convolution(merged)
-        out = self._convolutions.lastconv(merged)
+            merged = convolution(merged, self._buffers)
+        out = self._convolutions.lastconv(merged, self._buffers)
         # each level its own: small ones have the size of the next, which reads it
         state = self._buffer(f"state {level}", 1, height, width, STATE)
         job.update((("out", out), ("state", state)))
@@ -159,7 +162,7 @@ class PyramidPainter:
     def _merged(self, x: Tensor, views: Tensor, height: int, width: int) -> Tensor:
         """The entrance's output beside the likeness of the views, at half the level's size."""
         count, radius = self.config.matched, self.config.radius
-        matched = self._convolutions.matcher(views)
+        matched = self._convolutions.matcher(views, self._buffers)
         rows, line = height + 2 * radius, width + 2 * radius + _LANES
         unit = self._buffer("unit", 2, rows, count, line)  # their rims stay zero
         misfit = self._buffer("misfit", rows, line)
@@ -167,7 +170,7 @@ class PyramidPainter:
         job.update((("unit", unit), ("misfit", misfit)))
         run("normalize", job, 2 * height, self.dtype)
         run("misfit", job, height, self.dtype)
-        found = self._convolutions.entrance(x)
+        found = self._convolutions.entrance(x, self._buffers)
         channels = found.shape[-1] + (2 * radius + 1) ** 2 + PASSING
         merged = self._elements("merged", 1, height, width, channels)
         job.update(
@@ -191,7 +194,7 @@ class PyramidPainter:
         job.update((("x", x),))
         run("detail_inputs", job, height, self.dtype)
         for convolution in self._convolutions.detail:
-            x = convolution(x)
+            x = convolution(x, self._buffers)
         outputs = set_outputs(job, height, width, only_frame)
         low0, high0, low1, high1 = (
             x for enc in (enc0, enc1) for x in enc.features[0].flatten().tolist()

@@ -1,0 +1,149 @@
+"""Convolutions by the kernels of winograd.h, which take a third to two thirds of oneDNN's time."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from midflow.native.convolution import SLOPE, Convolution
+from midflow.native.library import Buffers, load_library
+
+_SAME, _UP, _DOWN = range(3)
+_FEWEST = 16  # channels: vectors are that long
+
+
+class _Job(ctypes.Structure):
+    """`struct convolution` of convolution.c."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_int32)
+            for name in ("kind", "height", "width", "channels", "outputs", "is_residual", "most")
+        ),
+        ("slope", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "out", "scratch")),
+    )
+
+
+class WinogradConvolution:
+    """3 x 3 with stride 1 or 2, or transposed 4 x 4 with stride 2; float32 or bfloat16.
+
+    Its products are of float32, or of bfloat16 summed in float32; all else is float32.
+
+    Args:
+        weight: as torch's convolutions have it.
+        bias: one number for each output channel.
+        dtype: of the elements.
+        stride: of a 3 x 3 convolution.
+        leaky: whether a leaky ReLU follows.
+        transposed: whether it is a transposed one.
+        residual: whether its input is added before the leaky ReLU.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        dtype: torch.dtype,
+        *,
+        stride: int = 1,
+        leaky: bool = True,
+        transposed: bool = False,
+        residual: bool = False,
+    ) -> None:
+        self.dtype = dtype
+        self._kind = _UP if transposed else _SAME if stride == 1 else _DOWN
+        outputs, channels = weight.shape[:2] if not transposed else weight.shape[1::-1]
+        self._bias = bias.float().contiguous()
+        self._job = _Job(
+            kind=self._kind,
+            channels=channels,
+            outputs=outputs,
+            is_residual=residual,
+            slope=SLOPE if leaky else 1.0,
+            bias=self._bias.data_ptr(),
+        )
+        self._weight = Buffers().scratch(self._plan(4, 4)[0])
+        self._job.weight = self._weight.data_ptr()
+        kernel = weight.float().contiguous()
+        _library().midflow_pack_kernel(
+            ctypes.byref(self._job),
+            ctypes.c_void_p(kernel.data_ptr()),
+            dtype is torch.bfloat16,
+            ctypes.c_void_p(self._weight.data_ptr()),
+        )
+
+    def __call__(self, x: Tensor, buffers: Buffers, *, keep: bool = False) -> Tensor:
+        """(B, h, w, C) -> (B, h', w', C'), contiguous.
+
+        Args:
+            x: elements of the type.
+            buffers: where it works; and where its output is until the next convolution but one that
+                has an output of the same shape, unless it is to be kept.
+            keep: puts the output into memory of its own.
+        """
+        batch, height, width, _ = x.shape
+        sizes = {_SAME: (height, width), _UP: (2 * height, 2 * width)}
+        high, wide = sizes.get(self._kind, ((height + 1) // 2, (width + 1) // 2))
+        shape = batch, high, wide, self._job.outputs
+        out = torch.empty(shape, dtype=self.dtype) if keep else self._turn(x, buffers, shape)
+        _, scratch = self._plan(height, width)
+        threads = torch.get_num_threads()
+        self._job.scratch = buffers.scratch(scratch * threads).data_ptr()
+        for source, target in zip(x, out, strict=True):
+            self._job.x, self._job.out = source.data_ptr(), target.data_ptr()
+            _library().midflow_convolve(
+                ctypes.byref(self._job), self.dtype is torch.bfloat16, threads
+            )
+        return out
+
+    def _turn(self, x: Tensor, buffers: Buffers, shape: tuple[int, ...]) -> Tensor:
+        """One of two buffers: the one that is not read."""
+        first = buffers.get("convolved", shape, self.dtype)
+        if first.data_ptr() != x.data_ptr():
+            return first
+        return buffers.get("convolved in turn", shape, self.dtype)
+
+    def _plan(self, height: int, width: int) -> tuple[int, int]:
+        """Bytes of the packed kernel and of a thread's scratch."""
+        self._job.height, self._job.width = height, width
+        sizes = (ctypes.c_int64 * 2)()
+        half = self.dtype is torch.bfloat16
+        _library().midflow_plan_convolution(
+            ctypes.byref(self._job), half, torch.get_num_threads(), sizes
+        )
+        return sizes[0], sizes[1]
+
+
+AnyConvolution = Convolution | WinogradConvolution
+
+
+def make_convolution(
+    weight: Tensor,
+    bias: Tensor,
+    dtype: torch.dtype,
+    *,
+    stride: int = 1,
+    leaky: bool = True,
+    transposed: bool = False,
+    residual: bool = False,
+) -> AnyConvolution:
+    """The quicker one; arguments as of `WinogradConvolution`."""
+    few = min(weight.shape[:2]) < _FEWEST or weight.shape[0 if transposed else 1] % 2
+    is_winograd = not few and _multiplies(dtype)
+    return (WinogradConvolution if is_winograd else Convolution)(
+        weight, bias, dtype, stride=stride, leaky=leaky, transposed=transposed, residual=residual
+    )
+
+
+def _multiplies(dtype: torch.dtype) -> bool:
+    """Whether the kernels have that type here. AMX multiplies bfloat16 faster than they do."""
+    if dtype is torch.bfloat16 and getattr(torch.cpu, "_is_amx_tile_supported", bool)():
+        return False
+    return bool(_library().midflow_multiplies(dtype is torch.bfloat16))
+
+
+def _library() -> ctypes.CDLL:
+    library = load_library()
+    assert library is not None
+    return library
