@@ -210,7 +210,8 @@ class Engine:
         """Whether a painted picture holds numbers only; float32 is taken as it comes."""
         if self.settings.precision == "float32" or not isinstance(result, Prediction):
             return True
-        if bool(torch.stack([part.isfinite().all() for part in result]).all()):
+        # a sum is no number where one of its parts is none; one pass, and nothing is kept
+        if bool(torch.stack([part.sum(dtype=torch.float32) for part in result]).isfinite().all()):
             return True
         logger.warning(
             "%s gave values that are no numbers: going on in float32", self.settings.precision

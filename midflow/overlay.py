@@ -25,14 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.errors import OptionError
 from midflow.nets.photometric import slopes
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import read_at, warp
-from midflow.places import largest
+from midflow.places import largest, mean_around
 
 Index = tuple[Tensor, slice, Tensor, Tensor]
 """Some pixels of (T, C, H, W), which read as (N, C): sample, all channels, row, column."""
@@ -168,8 +167,8 @@ def _protected(img0: Tensor, img1: Tensor, slope: Tensor) -> Tensor:
     allowed = (SHARE * largest(slope, REACH)).clamp_(NOISE, LOUDEST)
     still = (change <= allowed).to(change)
     near = largest(still * (slope > 0), REACH) * still
-    kept = near * (_mean(near, _COMPANY_REACH) > COMPANY)
-    return torch.maximum(kept, SOFT * _mean(kept, 1))
+    kept = near * (mean_around(near, _COMPANY_REACH) > COMPANY)
+    return torch.maximum(kept, SOFT * mean_around(kept, 1))
 
 
 def without_ghosts(prediction: Prediction, img0: Tensor, img1: Tensor, still: Tensor) -> Tensor:
@@ -189,7 +188,7 @@ def without_ghosts(prediction: Prediction, img0: Tensor, img1: Tensor, still: Te
         (T, 3, H, W).
     """
     frame, flow, weight = prediction
-    cover = _expand(F.max_pool2d(still, 3, 1, 1), len(frame))
+    cover = _expand(largest(still, 1), len(frame))
     carried0, carried1 = _carried(cover, flow[:, :2]), _carried(cover, flow[:, 2:])
     is_led = (carried0 + carried1)[:, 0] > 0
     if not bool(is_led.any()):
@@ -225,7 +224,7 @@ def _filled(frame: Tensor, cover: Tensor, there: Index, believed: Tensor) -> Ten
     seen = 1 - cover
     seen[there] *= believed
     seen = seen[box]
-    share, sums = _mean(seen, _FILLED), _mean(frame[box] * seen, _FILLED)
+    share, sums = mean_around(seen, _FILLED), mean_around(frame[box] * seen, _FILLED)
     sample, _, y, x = there
     inside = sample, slice(None), y - box[2].start, x - box[3].start
     around = sums[inside] / share[inside].clamp(min=_LEAST_SHOWN)
@@ -272,10 +271,3 @@ def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:
     lengths = (x0.square() + y0.square()) * (x1.square() + y1.square())
     is_edge = (both > EDGE**2) & (both > ALIGNED * lengths.sqrt())
     return torch.where(is_edge, both, 0).sqrt()
-
-
-def _mean(x: Tensor, radius: int) -> Tensor:
-    """The mean of what lies in the picture of the pixels around."""
-    side = 2 * radius + 1
-    along_x = F.avg_pool2d(x, (1, side), 1, (0, radius), count_include_pad=False)
-    return F.avg_pool2d(along_x, (side, 1), 1, (radius, 0), count_include_pad=False)

@@ -91,3 +91,31 @@ def _extreme(x: Tensor, reach: int, choose: Callable[[Tensor, Tensor], Tensor]) 
             x = choose(x.narrow(axis, 0, kept), x.narrow(axis, step, kept))
             size += step
     return x
+
+
+def mean_around(x: Tensor, reach: int) -> Tensor:
+    """The mean of what lies in the picture of the pixels within `reach` along both sides."""
+    for axis in (-1, -2):
+        length = x.shape[axis]
+        before = torch.arange(length, device=x.device)
+        counts = before.clamp(max=reach) + before.flip(0).clamp(max=reach) + 1
+        x = _sums(x, axis, reach) / counts.view(-1, *[1] * (-1 - axis)).to(x)
+    return x
+
+
+def _sums(x: Tensor, axis: int, reach: int) -> Tensor:
+    """Of windows of 2 reach + 1, put together from windows of 1, 2, 4, ... pixels."""
+    length, left = x.shape[axis], 2 * reach + 1
+    edges = list(x.shape)
+    edges[axis] = reach
+    windows = torch.cat([x.new_zeros(edges), x, x.new_zeros(edges)], axis)
+    found, start, size = torch.zeros_like(x), 0, 1
+    while True:
+        if left & size:
+            found = found + windows.narrow(axis, start, length)
+            start += size
+        if 2 * size > left:
+            return found
+        kept = windows.shape[axis] - size
+        windows = windows.narrow(axis, 0, kept) + windows.narrow(axis, size, kept)
+        size *= 2

@@ -25,6 +25,7 @@ wire upon that.
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,6 +58,7 @@ STRAIGHT = 0.15
 _LUMA = (0.299, 0.587, 0.114)
 _LONGER = 0.004  # likeness that a pixel of further motion must make up for
 _PASSES = 3
+_HALF = 12  # of 5 x 5
 _CELL = 8  # pixels of the flow that one place of the background's motion stands for
 _PAIRS = 2_000_000  # pixels and motions looked at at once
 
@@ -165,7 +167,10 @@ def median_flow(flow: Tensor) -> Tensor:
     if places.numel() == 0:
         places = flow[..., :1, :1]
     around = F.pad(places, (2,) * 4, mode="replicate").unfold(2, 5, 1).unfold(3, 5, 1)
-    return around.flatten(4).median(-1).values
+    around = around.flatten(4)
+    if flow.device.type == "cpu":  # a quarter of the time
+        return torch.from_numpy(np.partition(around.numpy(), _HALF, -1)[..., _HALF])
+    return around.median(-1).values
 
 
 def _lone(thin: Thin, other: Thin, motion: _Motion, way: int) -> Tensor:
