@@ -89,31 +89,20 @@ static float kernel_at(const struct convolution *conv, const float *kernel, int 
     return sum;
 }
 
-#if defined(__x86_64__) && defined(__linux__)
-#include <immintrin.h>
+#if defined(__x86_64__) && defined(__linux__) /* without AVX2 oneDNN is quicker; others were not tried */
 #define HAS_VARIANTS 1
-#endif
+#include <immintrin.h>
+#define PART TARGET INLINE
 
 #define ELEMENT_IS_BFLOAT16 0
 #include "elements.h"
 #define FACTOR float
 #define PACKED 1
 
-#define PART TARGET INLINE
-
-#define VARIANT(f) f##_plain
-#define TARGET
 #define VEC v8
 #define LANES 8
-#define MOST_ROWS 4
-#define MOST_VECTORS 2
-#include "winograd.h"
-#undef VARIANT
-#undef TARGET
-
-#if HAS_VARIANTS
-#undef MOST_ROWS
 #define MOST_ROWS 6
+#define MOST_VECTORS 2
 #define VARIANT(f) f##_avx2
 #define TARGET __attribute__((target("arch=x86-64-v3")))
 #include "winograd.h"
@@ -152,29 +141,28 @@ struct variant {
     int lanes, products, size; /* products: vectors of sums kept at a time; size: of a factor */
 };
 
-static int newest = 2;
+static int has_limit;
 
-/* For comparisons: 0 leaves plain vectors, 1 AVX2, 2 AVX-512, where the processor has them. */
-void midflow_limit_variants(int limit) { newest = limit; }
+/* For comparisons: whether to leave AVX-512 alone. */
+void midflow_limit_variants(int limit) { has_limit = limit; }
 
-/* The one for this processor; NULL where it multiplies no bfloat16. */
+/* The one for this processor; NULL where there is none. */
 static const struct variant *find_variant(int is_bfloat16) {
-    static const struct variant plain = {convolve_plain, vectors_plain, 8, 8, 4};
 #if HAS_VARIANTS
     static const struct variant avx2 = {convolve_avx2, vectors_avx2, 8, 12, 4};
     static const struct variant avx512 = {convolve_avx512, vectors_avx512, 16, 24, 4};
     static const struct variant half = {
         convolve_avx512_bfloat16, vectors_avx512_bfloat16, 16, 24, 2};
-    const int has_avx512 = newest > 1 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+    const int has_avx512 = !has_limit && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
                         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
     if (is_bfloat16)
         return has_avx512 && __builtin_cpu_supports("avx512bf16") ? &half : NULL;
     if (has_avx512) return &avx512;
-    if (newest > 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
         && __builtin_cpu_supports("bmi2"))
         return &avx2;
 #endif
-    return is_bfloat16 ? NULL : &plain;
+    return NULL;
 }
 
 int midflow_multiplies(int is_bfloat16) { return find_variant(is_bfloat16) != NULL; }
