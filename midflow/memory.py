@@ -29,11 +29,11 @@ _CGROUP = Path("/sys/fs/cgroup")
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
 # Bytes a pixel: what stays for each input frame (the frame, its encoding), and the peak while one
-# frame is painted. Above what benchmarks/large_pictures.py measured on a CPU, in all: midflow-2
-# 510 at 720p and 380 at 4K, 4.25 540, 3.8 500. bfloat16 took as much as float32 there.
+# frame is painted in float32. Above what was measured on a CPU, in all, at 720p and 1080p: midflow-2
+# 730 and 700, 4.25 730 and 690; in bfloat16 500 and 480, 560 and 490; 3.8 500 by torch.
 _FRAME_BYTES = {PyramidConfig: 60, IFNetConfig: 60, LegacyConfig: 30}
-_PAINT_BYTES = {PyramidConfig: 400, IFNetConfig: 500, LegacyConfig: 500}
-_HALF = 0.7  # of that in float16, on a GPU: a guess
+_PAINT_BYTES = {PyramidConfig: 640, IFNetConfig: 650, LegacyConfig: 500}
+_HALF = 0.7  # of that in bfloat16 or float16; on a GPU a guess
 _COARSE = 0.95  # of that at flow_scale 0.5, measured likewise
 _WHOLE_BYTES = 60  # a pixel of the whole picture, in tiles: inputs, result, protection
 
@@ -128,7 +128,7 @@ def estimate_bytes(config: Any, shape: torch.Size | tuple[int, ...], settings: S
         part = min(side, _up(height, multiple)) * min(side, _up(width, multiple))
     kind = type(config)
     paint = float(_PAINT_BYTES.get(kind, max(_PAINT_BYTES.values())))
-    paint *= (_HALF if settings.precision == "float16" else 1) * (
+    paint *= (1 if settings.precision == "float32" else _HALF) * (
         _COARSE if settings.flow_scale < 1 else 1
     )
     stays = 2 * _FRAME_BYTES.get(kind, max(_FRAME_BYTES.values()))
