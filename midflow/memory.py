@@ -29,8 +29,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
 # Bytes a pixel: what stays for each input frame (the frame, its encoding), and the peak while one
-# frame is painted in float32. Above what was measured on a CPU, in all, at 720p and 1080p: midflow-2
-# 730 and 700, 4.25 730 and 690; in bfloat16 500 and 480, 560 and 490; 3.8 500 by torch.
+# frame is painted in float32. Above what was measured on a CPU, in all, at 720p and 1080p:
+# midflow-2 730 and 700, 4.25 730 and 690; in bfloat16 500 and 480, 560 and 490; 3.8 500 by torch.
 _FRAME_BYTES = {PyramidConfig: 60, IFNetConfig: 60, LegacyConfig: 30}
 _PAINT_BYTES = {PyramidConfig: 640, IFNetConfig: 650, LegacyConfig: 500}
 _HALF = 0.7  # of that in bfloat16 or float16; on a GPU a guess
