@@ -150,7 +150,7 @@ def still_overlay(img0: Tensor, img1: Tensor) -> Tensor:
         img0: (B, 3, H, W) in [0, 1].
         img1: likewise; the order does not matter.
     """
-    slope = _still_slope(img0.mean(1, keepdim=True), img1.mean(1, keepdim=True))
+    slope = _still_slope(_luma(img0), _luma(img1))
     if not bool(slope.any()):
         return slope
     # nothing is protected further away, and the windows that settle it end before the margin does
@@ -164,9 +164,9 @@ def _protected(img0: Tensor, img1: Tensor, slope: Tensor) -> Tensor:
     """What `still_overlay` says of a part of the frames, given the slopes of still edges in it."""
     apart = (img0 - img1).abs_()
     change = torch.maximum(torch.maximum(apart[:, :1], apart[:, 1:2]), apart[:, 2:])
-    allowed = (SHARE * largest(slope, REACH)).clamp_(NOISE, LOUDEST)
-    still = (change <= allowed).to(change)
-    near = largest(still * (slope > 0), REACH) * still
+    allowed = largest(slope, REACH).mul_(SHARE).clamp_(NOISE, LOUDEST)
+    is_still = (change <= allowed).view(torch.uint8)  # 1 where it is: windows of bytes are quick
+    near = largest(is_still * (slope > 0), REACH) * is_still
     kept = near * (mean_around(near, _COMPANY_REACH) > COMPANY)
     return torch.maximum(kept, SOFT * mean_around(kept, 1))
 
@@ -263,11 +263,18 @@ def _expand(x: Tensor, batch: int) -> Tensor:
     return x.expand(batch, -1, -1, -1)
 
 
+def _luma(image: Tensor) -> Tensor:
+    """The mean of the channels, in a third of the time that `mean` takes."""
+    return (image[:, :1] + image[:, 1:2]).add_(image[:, 2:]).div_(3)
+
+
 def _still_slope(luma0: Tensor, luma1: Tensor) -> Tensor:
     """Geometric mean of both slopes at edges that stand still, 0 elsewhere."""
     x0, y0 = slopes(luma0)
     x1, y1 = slopes(luma1)
-    both = x0 * x1 + y0 * y1
-    lengths = (x0.square() + y0.square()) * (x1.square() + y1.square())
-    is_edge = (both > EDGE**2) & (both > ALIGNED * lengths.sqrt())
-    return torch.where(is_edge, both, 0).sqrt()
+    both = (x0 * x1).add_(y0 * y1)
+    there = (both > EDGE**2).nonzero(as_tuple=True)  # few are
+    lengths = (x0[there] ** 2 + y0[there] ** 2) * (x1[there] ** 2 + y1[there] ** 2)
+    found, steep = torch.zeros_like(both), both[there]
+    found[there] = torch.where(steep > ALIGNED * lengths.sqrt(), steep, 0).sqrt()
+    return found

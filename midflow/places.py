@@ -94,13 +94,16 @@ def _extreme(x: Tensor, reach: int, choose: Callable[[Tensor, Tensor], Tensor]) 
 
 
 def mean_around(x: Tensor, reach: int) -> Tensor:
-    """The mean of what lies in the picture of the pixels within `reach` along both sides."""
-    for axis in (-1, -2):
-        length = x.shape[axis]
+    """The mean of what lies in the picture of the pixels within `reach` along both sides, float32.
+
+    Of bytes the sum over a window must be one as well.
+    """
+    counts = []
+    for length in x.shape[-2:]:
         before = torch.arange(length, device=x.device)
-        counts = before.clamp(max=reach) + before.flip(0).clamp(max=reach) + 1
-        x = _sums(x, axis, reach) / counts.view(-1, *[1] * (-1 - axis)).to(x)
-    return x
+        counts.append(before.clamp(max=reach) + before.flip(0).clamp(max=reach) + 1)
+    sums = _sums(_sums(x, -1, reach), -2, reach)
+    return sums / (counts[0][:, None] * counts[1]).float()
 
 
 def _sums(x: Tensor, axis: int, reach: int) -> Tensor:

@@ -76,11 +76,13 @@ class Thin(NamedTuple):
         """The larger of both, (1, 1, H, W) float32 in units of white."""
         return torch.maximum(self.bright, self.dark).float().div_(255)
 
-    @property
-    def signed(self) -> Tensor:
-        """The same, below 0 where it is dark."""
-        contrast = self.contrast
-        return torch.where(self.bright > self.dark, contrast, -contrast)
+    def picture(self, places: Tensor) -> Tensor:
+        """(1, 1, H, W): contrast at some pixels (N, 2), below 0 where it is dark; 0 elsewhere."""
+        bright, dark = (values_at(x, places)[:, 0].float() / 255 for x in self)
+        column, row = places.long().unbind(1)
+        picture = torch.zeros(self.dark.shape, device=places.device)
+        picture[0, 0, row, column] = torch.where(bright > dark, bright, -dark)
+        return picture
 
 
 class Wires(NamedTuple):
@@ -120,10 +122,7 @@ def find_wires(thin0: Thin, thin1: Thin, flow: Tensor, time: float) -> Wires | N
     lone1 = _lone(thin1, thin0, motion, -1)
     if len(lone1) < LEAST or max(len(lone0), len(lone1)) > MOST * thin0.dark.numel():
         return None
-    picture0, picture1 = (
-        thin.signed * mask_of(lone, thin.dark.shape[-2:])
-        for thin, lone in ((thin0, lone0), (thin1, lone1))
-    )
+    picture0, picture1 = thin0.picture(lone0), thin1.picture(lone1)
     behind = motion.behind(lone0)
     near = values_around(mask_of(lone0, picture0.shape[-2:]), lone0, COMPANY_REACH)
     ahead, is_straight = _direction(near)

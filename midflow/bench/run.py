@@ -135,19 +135,22 @@ def _measure(
     decode = bench.decode()
     network, items = bench.network(timed)
     encode = bench.encode(items)
+    settings, device = str(interpolator.settings), interpolator.device
+    painted, painting_seconds = timed.painted, timed.seconds
     items.clear()
-    whole, opening, peak = bench.whole(model, interpolator.device)
+    del interpolator, timed  # and their memory: the whole has its own
+    whole, opening, peak = bench.whole(model, device)
     return Case(
         setting=setting,
-        settings=str(interpolator.settings),
+        settings=settings,
         has_weights=has_weights,
-        device=str(interpolator.device),
+        device=str(device),
         cores=usable_cores(),
         frames_in=decode.frames,
-        painted=timed.painted,
+        painted=painted,
         decode=decode,
         network=network,
-        model_seconds=timed.seconds,
+        model_seconds=painting_seconds,
         encode=encode,
         whole=whole,
         opening_seconds=opening,
