@@ -71,8 +71,8 @@ static double share_of(int places, int place, int tap) {
 
 /* The value at a place of the kernel between a channel of an input's part and one of an output's.
    `kernel` is laid out as torch does. */
-static float kernel_at(const struct convolution *conv, const float *kernel, int place, int out_part,
-                       int k, int in_part, int c) {
+static float kernel_at(const struct convolution *conv, const float *kernel, const double shares[6][3],
+                       int place, int out_part, int k, int in_part, int c) {
     static const int of_up[2][3] = {{3, 1, -1}, {-1, 2, 0}}, of_down[2][3] = {{1, -1, -1}, {0, 2, -1}};
     static const int of_same[3] = {0, 1, 2};
     const int side = conv->kind == UP ? 4 : 3, each = places(conv);
@@ -84,7 +84,7 @@ static float kernel_at(const struct convolution *conv, const float *kernel, int 
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             if (down[i] >= 0 && across[j] >= 0)
-                sum += share_of(each, place / each, i) * share_of(each, place % each, j)
+                sum += shares[place / each][i] * shares[place % each][j]
                      * kernel[(number * side + down[i]) * side + across[j]];
     return sum;
 }
@@ -190,6 +190,9 @@ void midflow_pack_kernel(const struct convolution *conv, const float *kernel, in
     const int block = variant->vectors(conv->outputs) * variant->lanes, packed = is_bfloat16 ? 2 : 1;
     float *plain = to;
     uint16_t *half = to;
+    double shares[6][3];
+    for (int place = 0; place < places(conv); place++)
+        for (int tap = 0; tap < 3; tap++) shares[place][tap] = share_of(places(conv), place, tap);
     for (int place = 0; place < places(conv) * places(conv); place++)
         for (int part = 0; part < output_parts(conv); part++)
             for (int k = 0; k < conv->outputs && !is_nothing(conv, place, part); k += block) {
@@ -199,8 +202,8 @@ void midflow_pack_kernel(const struct convolution *conv, const float *kernel, in
                     for (int lane = k; lane < k + block; lane++)
                         for (int input = c; input < c + packed; input++) {
                             const float value = lane < conv->outputs
-                                ? kernel_at(conv, kernel, place, part, lane, input / conv->channels,
-                                            input % conv->channels)
+                                ? kernel_at(conv, kernel, shares, place, part, lane,
+                                            input / conv->channels, input % conv->channels)
                                 : 0;
                             uint32_t bits;
                             memcpy(&bits, &value, sizeof bits);

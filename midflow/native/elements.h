@@ -45,6 +45,13 @@ INLINE v16 NAME(load16)(const ELEMENT *from) {
 #endif
 }
 
+/* `count` elements, so few that calling memcpy for them costs more. */
+INLINE void NAME(copy)(ELEMENT *to, const ELEMENT *from, int count) {
+    int k = 0;
+    for (; k + 8 <= count; k += 8) memcpy(to + k, from + k, 8 * sizeof *to);
+    for (; k < count; k++) to[k] = from[k];
+}
+
 /* To the nearest, ties to even. */
 INLINE void NAME(store8)(ELEMENT *to, v8 value) {
 #if ELEMENT_IS_BFLOAT16

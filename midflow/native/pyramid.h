@@ -73,8 +73,8 @@ KERNEL(level_inputs) {
             NAME(view)(job, job->features0, places, 0, color0, view0);
             NAME(view)(job, job->features1, places, 2, color1, view1);
             ELEMENT *to = (ELEMENT *)job->x + i * (2 * wide + 32);
-            memcpy(to, view0, wide * sizeof(ELEMENT));
-            memcpy(to + wide, view1, wide * sizeof(ELEMENT));
+            NAME(copy)(to, view0, wide);
+            NAME(copy)(to + wide, view1, wide);
             state[13] = job->time;
             state[14] = job->missed[i];
             state[15] = job->missed[size + i];
@@ -200,8 +200,8 @@ KERNEL(correlate) {
                     for (int j = 0; j < 8; j++) part[j] = found[k + j][lane];
                     NAME(store8)(packed + k, part);
                 }
-                memcpy(to, (const ELEMENT *)job->x + i * channels, channels * sizeof(ELEMENT));
-                memcpy(to + channels, packed, compared * sizeof(ELEMENT));
+                NAME(copy)(to, (const ELEMENT *)job->x + i * channels, channels);
+                NAME(copy)(to + channels, packed, compared);
             }
         }
 }
