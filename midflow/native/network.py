@@ -28,15 +28,22 @@ def why_not(model: object, device: torch.device, precision: str) -> str | None:
     if load_library() is None:
         return "midflow was installed without a C compiler, which makes its kernels"
     if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return "this build of torch has no oneDNN, which makes the convolutions"
+        return "this build of torch has no oneDNN, which makes some of the convolutions"
+    if precision == "bfloat16" and not _convolves_bfloat16():
+        return "oneDNN makes no convolutions in bfloat16 on this processor; float32 is quicker"
     return None
+
+
+def _convolves_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself."""
+    """Whether this processor multiplies bfloat16 by itself, and oneDNN uses it."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, question, bool)() for question in questions)
+    is_there = any(getattr(torch.cpu, question, bool)() for question in questions)
+    return is_there and _convolves_bfloat16()
 
 
 def _painter_class(model: object) -> type[PyramidPainter] | type[IFNetPainter] | None:

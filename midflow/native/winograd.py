@@ -140,7 +140,9 @@ def _multiplies(dtype: torch.dtype) -> bool:
     """Whether the kernels have that type here. AMX multiplies bfloat16 faster than they do."""
     if dtype is torch.bfloat16 and getattr(torch.cpu, "_is_amx_tile_supported", bool)():
         return False
-    return bool(_library().midflow_multiplies(dtype is torch.bfloat16))
+    library = _library()
+    fits = library.midflow_convolution_size() == ctypes.sizeof(_Job)
+    return fits and bool(library.midflow_multiplies(dtype is torch.bfloat16))
 
 
 def _library() -> ctypes.CDLL:

@@ -121,6 +121,17 @@ def test_the_bundled_model_runs_natively_and_bfloat16_stays_near() -> None:
 
 
 @needs_kernels
+def test_where_nothing_multiplies_bfloat16_torch_does_it_and_native_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("midflow.native.network._convolves_bfloat16", bool)
+    assert Interpolator(network(), "cpu", "bfloat16").backend == "torch"
+    assert Interpolator(network(), "cpu", "float32").backend == "native"
+    with pytest.raises(OptionError, match="float32 is quicker"):
+        Interpolator(network(), "cpu", "bfloat16", backend="native")
+
+
+@needs_kernels
 def test_sizes_in_turn_and_batches_leave_nothing_behind() -> None:
     net = network()
     painter = NativeNetwork(net)
