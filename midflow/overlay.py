@@ -31,7 +31,8 @@ from midflow.errors import OptionError
 from midflow.nets.photometric import slopes
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import read_at, warp
-from midflow.places import largest, mean_around
+from midflow.nets.window import mean_around
+from midflow.places import largest
 
 Index = tuple[Tensor, slice, Tensor, Tensor]
 """Some pixels of (T, C, H, W), which read as (N, C): sample, all channels, row, column."""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from midflow.nets.window import mean_around
+
 RADIUS = 2  # of the window that is averaged over, twice, so that its middle counts most
 DAMPING = 5e-4  # keeps steps short where gradients are below about 2 % of white a pixel
 LONGEST = 1.0  # pixels; the linear view holds no further
@@ -39,7 +41,7 @@ def photometric_step(warped0: Tensor, warped1: Tensor, timestep: Tensor) -> Tens
         slope_x * difference, slope_y * difference,
     )  # fmt: skip
     sums = torch.stack([product.sum(1) for product in products], 1)
-    xx, xy, yy, xd, yd = _around(_around(sums)).unbind(1)
+    xx, xy, yy, xd, yd = mean_around(mean_around(sums, RADIUS), RADIUS).unbind(1)
     xx, yy = xx + DAMPING, yy + DAMPING
     solved = torch.stack((yy * xd - xy * yd, xx * yd - xy * xd), 1)
     step: Tensor = solved / (xx * yy - xy * xy)[:, None]
@@ -56,10 +58,3 @@ def slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
     along_x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     along_y = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     return along_x, along_y
-
-
-def _around(x: Tensor) -> Tensor:
-    """Mean over the window, of what of it lies in the picture."""
-    side = 2 * RADIUS + 1
-    x = F.avg_pool2d(x, (1, side), 1, (0, RADIUS), count_include_pad=False)
-    return F.avg_pool2d(x, (side, 1), 1, (RADIUS, 0), count_include_pad=False)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midflow.places import mean_around
+from midflow.nets.window import mean_around
 
 
 @settings(max_examples=50, deadline=None)
