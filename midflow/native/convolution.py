@@ -1,6 +1,7 @@
 """Convolutions by oneDNN, channels last, with what follows them in the same pass."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -31,33 +32,42 @@ def with_identity(weight: Tensor) -> Tensor:
     return weight
 
 
-class Convolution:
-    """3 x 3, or transposed 4 x 4 with stride 2; float32 or bfloat16."""
+@dataclass(frozen=True)
+class Form:
+    """A kind of convolution: 3 x 3, or transposed 4 x 4 with stride 2."""
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        dtype: torch.dtype,
-        *,
-        stride: int = 1,
-        leaky: bool = True,
-        transposed: bool = False,
-        residual: bool = False,
-    ) -> None:
-        weight = with_identity(weight) if residual else weight
+    stride: int = 1
+    """Of a 3 x 3 one."""
+    transposed: bool = False
+    residual: bool = False
+    """Whether its input is added to what it gives."""
+    leaky: bool = True
+    """Whether a leaky ReLU follows."""
+
+
+class Convolution:
+    """By oneDNN, in one precision.
+
+    Args:
+        weight: as torch's convolutions have it.
+        bias: one number for each output channel.
+        dtype: of the elements, float32 or bfloat16.
+        form: of the convolution.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form) -> None:
+        weight = with_identity(weight) if form.residual else weight
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = bias.to(dtype)
-        self.stride = stride
-        self.attribute = ("leaky_relu", [SLOPE]) if leaky else ("none", [])
-        self.transposed = transposed
+        self.form = form
+        self.attribute = ("leaky_relu", [SLOPE]) if form.leaky else ("none", [])
         self._packed: dict[torch.Size, Tensor] = {}
 
     def __call__(self, x: Tensor, buffers: object, *, keep: bool = False) -> Tensor:
         """(B, h, w, C) -> (B, h', w', C'), contiguous; in memory of its own always."""
         attribute, scalars = self.attribute
-        planes, pair = x.permute(0, 3, 1, 2), [self.stride, self.stride]
-        if self.transposed:
+        planes, pair = x.permute(0, 3, 1, 2), [self.form.stride, self.form.stride]
+        if self.form.transposed:
             y = torch.ops.mkldnn._convolution_transpose_pointwise(
                 planes, self.weight, self.bias, [1, 1], [0, 0], [2, 2], [1, 1], 1, attribute,
                 scalars, "",
@@ -75,7 +85,7 @@ class Convolution:
         if planes.shape not in self._packed:
             if len(self._packed) >= _MOST_PACKED:
                 self._packed.clear()
-            pair = [self.stride, self.stride]
+            pair = [self.form.stride, self.form.stride]
             self._packed[planes.shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
                 self.weight.to_mkldnn(), [1, 1], pair, [1, 1], 1, list(planes.shape)
             )
@@ -97,7 +107,10 @@ class Layers(Generic[C]):
     """
 
     def __init__(
-        self, weights: dict[str, Tensor], dtype: torch.dtype, make: Callable[..., C]
+        self,
+        weights: dict[str, Tensor],
+        dtype: torch.dtype,
+        make: Callable[[Tensor, Tensor, torch.dtype, Form], C],
     ) -> None:
         self.weights = weights
         self.dtype = dtype
@@ -109,7 +122,7 @@ class Layers(Generic[C]):
         """A 3 x 3 convolution of a buffer that holds `inputs`."""
         weight, bias = self._named(name)
         weight = weight if inputs is None else arranged(weight, inputs, 1)
-        return self.make(weight, bias, self.dtype, stride=stride, leaky=leaky)
+        return self.make(weight, bias, self.dtype, Form(stride=stride, leaky=leaky))
 
     def residuals(self, name: str, count: int) -> tuple[C, ...]:
         """leaky(x + beta conv(x)) as one convolution each."""
@@ -118,14 +131,14 @@ class Layers(Generic[C]):
             weight, bias = self._named(f"{name}.{k}.conv")
             beta = self.weights[f"{name}.{k}.beta"].flatten()
             weight = weight * beta[:, None, None, None]
-            found.append(self.make(weight, bias * beta, self.dtype, residual=True))
+            found.append(self.make(weight, bias * beta, self.dtype, Form(residual=True)))
         return tuple(found)
 
     def up(self, name: str, outputs: Channels) -> C:
         """A transposed 4 x 4 convolution into a buffer that holds `outputs`."""
         weight, bias = self._named(name)
         weight, bias = arranged(weight, outputs, 1), arranged(bias, outputs, 0)
-        return self.make(weight, bias, self.dtype, leaky=False, transposed=True)
+        return self.make(weight, bias, self.dtype, Form(leaky=False, transposed=True))
 
     def shuffled(self, name: str, planes: int, each: int) -> C:
         """Transposed; its output is a pixel's planes side by side, for each of 2 x 2 pixels."""

@@ -5,7 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from midflow.native.convolution import SLOPE, Convolution
+from midflow.native.convolution import SLOPE, Convolution, Form
 from midflow.native.library import Buffers, load_library
 
 _SAME, _UP, _DOWN = range(3)
@@ -26,41 +26,26 @@ class _Job(ctypes.Structure):
 
 
 class WinogradConvolution:
-    """3 x 3 with stride 1 or 2, or transposed 4 x 4 with stride 2; float32 or bfloat16.
-
-    Its products are of float32, or of bfloat16 summed in float32; all else is float32.
+    """By products of float32, or of bfloat16 summed in float32; all else is float32.
 
     Args:
         weight: as torch's convolutions have it.
         bias: one number for each output channel.
-        dtype: of the elements.
-        stride: of a 3 x 3 convolution.
-        leaky: whether a leaky ReLU follows.
-        transposed: whether it is a transposed one.
-        residual: whether its input is added before the leaky ReLU.
+        dtype: of the elements, float32 or bfloat16.
+        form: of the convolution.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        dtype: torch.dtype,
-        *,
-        stride: int = 1,
-        leaky: bool = True,
-        transposed: bool = False,
-        residual: bool = False,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form) -> None:
         self.dtype = dtype
-        self._kind = _UP if transposed else _SAME if stride == 1 else _DOWN
-        outputs, channels = weight.shape[:2] if not transposed else weight.shape[1::-1]
+        self._kind = _UP if form.transposed else _SAME if form.stride == 1 else _DOWN
+        outputs, channels = weight.shape[1::-1] if form.transposed else weight.shape[:2]
         self._bias = bias.float().contiguous()
         self._job = _Job(
             kind=self._kind,
             channels=channels,
             outputs=outputs,
-            is_residual=residual,
-            slope=SLOPE if leaky else 1.0,
+            is_residual=form.residual,
+            slope=SLOPE if form.leaky else 1.0,
             bias=self._bias.data_ptr(),
         )
         self._weight = Buffers().scratch(self._plan(4, 4)[0])
@@ -119,21 +104,12 @@ AnyConvolution = Convolution | WinogradConvolution
 
 
 def make_convolution(
-    weight: Tensor,
-    bias: Tensor,
-    dtype: torch.dtype,
-    *,
-    stride: int = 1,
-    leaky: bool = True,
-    transposed: bool = False,
-    residual: bool = False,
+    weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form
 ) -> AnyConvolution:
-    """The quicker one; arguments as of `WinogradConvolution`."""
-    few = min(weight.shape[:2]) < _FEWEST or weight.shape[0 if transposed else 1] % 2
-    is_winograd = not few and _multiplies(dtype)
-    return (WinogradConvolution if is_winograd else Convolution)(
-        weight, bias, dtype, stride=stride, leaky=leaky, transposed=transposed, residual=residual
-    )
+    """The quicker one; arguments as of both."""
+    few = min(weight.shape[:2]) < _FEWEST or weight.shape[0 if form.transposed else 1] % 2
+    kind = WinogradConvolution if not few and _multiplies(dtype) else Convolution
+    return kind(weight, bias, dtype, form)
 
 
 def _multiplies(dtype: torch.dtype) -> bool:

@@ -1,6 +1,7 @@
 """Convolutions by minimal filtering give what torch's give, in every variant of the kernels."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from midflow.native.convolution import Convolution
+from midflow.native.convolution import Convolution, Form
 from midflow.native.library import Buffers, load_library
 from midflow.native.winograd import WinogradConvolution, make_convolution
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(
     reason="installed without a C compiler, or the processor has no AVX2",
 )
 HAS_BFLOAT16 = LIBRARY is not None and bool(LIBRARY.midflow_multiplies(True))
-KINDS: tuple[dict[str, int], ...] = ({}, {"transposed": True}, {"stride": 2}, {"residual": True})
+FORMS = (Form(), Form(transposed=True), Form(stride=2), Form(residual=True))
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +35,14 @@ def limit() -> Iterator[Callable[[bool], None]]:
     LIBRARY.midflow_limit_variants(False)
 
 
-def reference(x: Tensor, weight: Tensor, bias: Tensor, kind: dict[str, int], leaky: bool) -> Tensor:
+def reference(x: Tensor, weight: Tensor, bias: Tensor, form: Form) -> Tensor:
     planes, weight, bias = x.double().permute(0, 3, 1, 2), weight.double(), bias.double()
-    if kind.get("transposed"):
+    if form.transposed:
         y = F.conv_transpose2d(planes, weight, bias, 2, 1)
     else:
-        y = F.conv2d(planes, weight, bias, kind.get("stride", 1), 1)
-    y = y + planes if kind.get("residual") else y
-    return (F.leaky_relu(y, 0.2) if leaky else y).permute(0, 2, 3, 1)
+        y = F.conv2d(planes, weight, bias, form.stride, 1)
+    y = y + planes if form.residual else y
+    return (F.leaky_relu(y, 0.2) if form.leaky else y).permute(0, 2, 3, 1)
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -50,36 +51,36 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 
 def draw(
-    kind: dict[str, int], height: int, width: int, channels: int, outputs: int
+    form: Form, height: int, width: int, channels: int, outputs: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if kind.get("residual"):
+    if form.residual:
         outputs = channels
-    shape = (channels, outputs, 4, 4) if kind.get("transposed") else (outputs, channels, 3, 3)
+    shape = (channels, outputs, 4, 4) if form.transposed else (outputs, channels, 3, 3)
     weight = torch.randn(shape) / (shape[2] * channels**0.5)
     return torch.randn(1, height, width, channels), weight, torch.randn(outputs)
 
 
 @pytest.mark.parametrize("is_limited", (False, True))
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("size", ((8, 8), (5, 11), (1, 1), (33, 70)))
 @pytest.mark.parametrize("channels, outputs", ((16, 16), (24, 32), (34, 49), (96, 64)))
 def test_every_variant_convolves(
     limit: Callable[[bool], None],
     is_limited: bool,
-    kind: dict[str, int],
+    form: Form,
     size: tuple[int, int],
     channels: int,
     outputs: int,
 ) -> None:
     limit(is_limited)
-    x, weight, bias = draw(kind, *size, channels, outputs)
-    found = WinogradConvolution(weight, bias, torch.float32, **kind)(x, Buffers())
-    assert error(found, reference(x, weight, bias, kind, True)) < 3e-6
+    x, weight, bias = draw(form, *size, channels, outputs)
+    found = WinogradConvolution(weight, bias, torch.float32, form)(x, Buffers())
+    assert error(found, reference(x, weight, bias, form)) < 3e-6
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    kind=st.sampled_from(KINDS),
+    form=st.sampled_from(FORMS),
     height=st.integers(1, 40),
     width=st.integers(1, 60),
     channels=st.integers(8, 60).map(lambda half: 2 * half),
@@ -87,34 +88,35 @@ def test_every_variant_convolves(
     leaky=st.booleans(),
 )
 def test_any_size_and_width(
-    kind: dict[str, int], height: int, width: int, channels: int, outputs: int, leaky: bool
+    form: Form, height: int, width: int, channels: int, outputs: int, leaky: bool
 ) -> None:
-    x, weight, bias = draw(kind, height, width, channels, outputs)
-    expected = reference(x, weight, bias, kind, leaky)
-    convolution = WinogradConvolution(weight, bias, torch.float32, leaky=leaky, **kind)
+    x, weight, bias = draw(form, height, width, channels, outputs)
+    form = replace(form, leaky=leaky)
+    expected = reference(x, weight, bias, form)
+    convolution = WinogradConvolution(weight, bias, torch.float32, form)
     assert error(convolution(x, Buffers()), expected) < 3e-6
     if HAS_BFLOAT16:
-        half = WinogradConvolution(weight, bias, torch.bfloat16, leaky=leaky, **kind)
+        half = WinogradConvolution(weight, bias, torch.bfloat16, form)
         assert error(half(x.bfloat16(), Buffers()), expected) < 2e-2
 
 
 @pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor multiplies no bfloat16")
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_bfloat16_rounds_little_more_than_a_direct_convolution(kind: dict[str, int]) -> None:
-    x, weight, bias = draw(kind, 40, 60, 96, 96)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_bfloat16_rounds_little_more_than_a_direct_convolution(form: Form) -> None:
+    x, weight, bias = draw(form, 40, 60, 96, 96)
     x, weight = x.bfloat16(), weight.bfloat16().float()
-    expected = reference(x, weight, bias, kind, True)
-    direct = error(Convolution(weight, bias, torch.bfloat16, **kind)(x, Buffers()), expected)
-    found = error(WinogradConvolution(weight, bias, torch.bfloat16, **kind)(x, Buffers()), expected)
+    expected = reference(x, weight, bias, form)
+    direct = error(Convolution(weight, bias, torch.bfloat16, form)(x, Buffers()), expected)
+    found = error(WinogradConvolution(weight, bias, torch.bfloat16, form)(x, Buffers()), expected)
     assert direct < 4e-3
     assert found < 6 * direct
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_nothing_leaks_between_pictures_pieces_and_threads(kind: dict[str, int]) -> None:
-    first, weight, bias = draw(kind, 70, 90, 48, 40)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_nothing_leaks_between_pictures_pieces_and_threads(form: Form) -> None:
+    first, weight, bias = draw(form, 70, 90, 48, 40)
     second = torch.full_like(first, float("nan"))
-    convolution, buffers = WinogradConvolution(weight, bias, torch.float32, **kind), Buffers()
+    convolution, buffers = WinogradConvolution(weight, bias, torch.float32, form), Buffers()
     alone = convolution(first, buffers, keep=True)
     both = convolution(torch.cat((second, first)), buffers)
     assert both[0].isnan().all()
@@ -129,8 +131,8 @@ def test_nothing_leaks_between_pictures_pieces_and_threads(kind: dict[str, int])
 
 
 def test_outputs_take_turns_unless_they_are_kept() -> None:
-    x, weight, bias = draw({"residual": True}, 9, 9, 16, 16)
-    convolution, buffers = WinogradConvolution(weight, bias, torch.float32), Buffers()
+    x, weight, bias = draw(Form(residual=True), 9, 9, 16, 16)
+    convolution, buffers = WinogradConvolution(weight, bias, torch.float32, Form()), Buffers()
     one = convolution(x, buffers)
     two = convolution(one, buffers)
     assert convolution(two, buffers).data_ptr() == one.data_ptr() != two.data_ptr()
@@ -145,6 +147,6 @@ def test_few_or_odd_channels_are_left_to_onednn() -> None:
         (32, 8, False),
         (32, 17, True),
     ):
-        _, weight, bias = draw({}, 1, 1, channels, outputs)
-        found = make_convolution(weight, bias, torch.float32)
+        _, weight, bias = draw(Form(), 1, 1, channels, outputs)
+        found = make_convolution(weight, bias, torch.float32, Form())
         assert isinstance(found, WinogradConvolution) is is_ours
