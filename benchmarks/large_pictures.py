@@ -21,19 +21,21 @@ import torch
 import torch.nn.functional as F
 
 import midflow
+from midflow.bench.meter import MemoryPeak
 from midflow.memory import Settings, estimate_bytes
 from midflow.video.color import to_rgb
 from midflow.video.image import write_image
 from midflow.video.reader import VideoReader
 
 GAP = 2
+EXACT = {"precision": "float32"}
 WAYS: dict[str, dict[str, object]] = {
-    "whole": {},
+    "whole": EXACT,
     "bfloat16": {"precision": "bfloat16"},
-    "flow_scale 0.5": {"flow_scale": 0.5},
-    "tiles of 1024": {"tile": 1024},
-    "tiles of 512": {"tile": 512},
-    "tiles of 256": {"tile": 256},
+    "flow_scale 0.5": {"flow_scale": 0.5, **EXACT},
+    "tiles of 1024": {"tile": 1024, **EXACT},
+    "tiles of 512": {"tile": 512, **EXACT},
+    "tiles of 256": {"tile": 256, **EXACT},
 }
 
 
@@ -56,8 +58,8 @@ def mosaic(folder: Path, width: int, height: int) -> list[torch.Tensor]:
     return pair
 
 
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def paint(folder: Path, way: str) -> None:
@@ -66,11 +68,13 @@ def paint(folder: Path, way: str) -> None:
     img0, img1 = torch.load(folder / "pair.pt")
     interp = midflow.Interpolator(midflow.load_model(), "cpu", protect="off", **WAYS[way])
     interp(img0[..., :64, :64], img1[..., :64, :64])
-    before, started = peak_bytes(), time.perf_counter()
-    frame = interp(img0, img1)
+    before, started = resident_bytes(), time.perf_counter()
+    with MemoryPeak(interp.device) as peak:
+        frame = interp(img0, img1)
+    assert peak.host_mb is not None
     note = {
         "seconds": round(time.perf_counter() - started, 1),
-        "peak": peak_bytes() - before,
+        "peak": round(peak.host_mb * 1e6) - before,
         "settings": str(interp.settings),
     }
     torch.save(frame, folder / f"{way}.pt")
