@@ -12,12 +12,16 @@ enum { SAME, UP, DOWN };
    the size or half of it; midflow/native/winograd.py fills the same. */
 struct convolution {
     int32_t kind, height, width, channels, outputs;
-    int32_t is_residual, most; /* most: tiles worked on at a time */
-    float slope;               /* of the leaky ReLU, at most 1; 1: none */
+    int32_t is_bfloat16, is_residual;
+    float slope; /* of the leaky ReLU, at most 1; 1: none */
     const void *x, *weight;
     const float *bias;
     void *out;
     char *scratch; /* of every thread */
+    /* what `midflow_plan_convolution` says: bytes of a thread's scratch and of the packed kernel, and
+       how many tiles are worked on at a time */
+    int64_t scratch_size, weight_size;
+    int32_t most;
 };
 
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
@@ -167,10 +171,9 @@ static const struct variant *find_variant(int is_bfloat16) {
 
 int midflow_multiplies(int is_bfloat16) { return find_variant(is_bfloat16) != NULL; }
 
-/* Says how many tiles are worked on at a time: as many as the caches hold, and the same for all threads.
-   Sizes are the bytes of the packed kernel and of one thread's scratch. */
-void midflow_plan_convolution(struct convolution *conv, int is_bfloat16, int threads, int64_t sizes[2]) {
-    const struct variant *variant = find_variant(is_bfloat16);
+/* As many tiles at a time as the caches hold, and the same for all threads. */
+void midflow_plan_convolution(struct convolution *conv, int threads) {
+    const struct variant *variant = find_variant(conv->is_bfloat16);
     const int vectors = variant->vectors(conv->outputs), rows = variant->products / vectors;
     const int64_t all = places(conv) * places(conv), inputs = conv->channels * input_parts(conv);
     const int64_t outputs = rounded(conv->outputs, vectors * variant->lanes) * output_parts(conv);
@@ -178,16 +181,16 @@ void midflow_plan_convolution(struct convolution *conv, int is_bfloat16, int thr
     const int tiles = count_tiles(conv), fit = CACHED / tile > rows ? CACHED / tile : rows;
     const int pieces = rounded(tiles, fit * threads) / fit;
     conv->most = rounded((tiles + pieces - 1) / pieces, rows);
-    sizes[0] = all * inputs * outputs * variant->size;
-    sizes[1] = all * (spread(conv->most * inputs, variant->size) * variant->size
-                      + spread(conv->most * outputs, sizeof(float)) * sizeof(float))
-             + spread(81 * conv->channels, sizeof(float)) * sizeof(float);
+    conv->weight_size = all * inputs * outputs * variant->size;
+    conv->scratch_size = all * (spread(conv->most * inputs, variant->size) * variant->size
+                                + spread(conv->most * outputs, sizeof(float)) * sizeof(float))
+                       + spread(81 * conv->channels, sizeof(float)) * sizeof(float);
 }
 
 /* Packs a kernel, in the order in which its products are made, into what the plan says it takes. */
-void midflow_pack_kernel(const struct convolution *conv, const float *kernel, int is_bfloat16, void *to) {
-    const struct variant *variant = find_variant(is_bfloat16);
-    const int block = variant->vectors(conv->outputs) * variant->lanes, packed = is_bfloat16 ? 2 : 1;
+void midflow_pack_kernel(const struct convolution *conv, const float *kernel, void *to) {
+    const struct variant *variant = find_variant(conv->is_bfloat16);
+    const int block = variant->vectors(conv->outputs) * variant->lanes, packed = conv->is_bfloat16 ? 2 : 1;
     float *plain = to;
     uint16_t *half = to;
     double shares[6][3];
@@ -207,36 +210,23 @@ void midflow_pack_kernel(const struct convolution *conv, const float *kernel, in
                                 : 0;
                             uint32_t bits;
                             memcpy(&bits, &value, sizeof bits);
-                            if (is_bfloat16) *half++ = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+                            if (conv->is_bfloat16) *half++ = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
                             else *plain++ = value;
                         }
             }
 }
 
-struct work {
-    const struct convolution *conv;
-    const struct variant *variant;
-    int64_t scratch;
-    int pieces, next, thread;
-};
-
-static void share(void *pointer) {
-    struct work *work = pointer;
-    const int thread = __atomic_fetch_add(&work->thread, 1, __ATOMIC_RELAXED);
-    for (;;) {
-        const int piece = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
-        if (piece >= work->pieces) return;
-        work->variant->convolve(work->conv, piece, work->conv->scratch + thread * work->scratch);
-    }
+static void run_pieces(const void *work, int first, int last, int thread) {
+    const struct convolution *conv = work;
+    const struct variant *variant = find_variant(conv->is_bfloat16);
+    for (int piece = first; piece < last; piece++)
+        variant->convolve(conv, piece, conv->scratch + thread * conv->scratch_size);
 }
 
 /* Runs a convolution that was planned for so many threads. */
-void midflow_convolve(struct convolution *conv, int is_bfloat16, int threads) {
-    int64_t sizes[2];
-    midflow_plan_convolution(conv, is_bfloat16, threads, sizes);
+void midflow_convolve(const struct convolution *conv, int threads) {
     const int pieces = (count_tiles(conv) + conv->most - 1) / conv->most;
-    struct work work = {conv, find_variant(is_bfloat16), sizes[1], pieces, 0, 0};
-    midflow_parallel(share, &work, work.pieces < threads ? work.pieces : threads);
+    midflow_share(run_pieces, conv, pieces, 1, pieces < threads ? pieces : threads);
 }
 
 int midflow_convolution_size(void) { return sizeof(struct convolution); }

@@ -65,41 +65,55 @@ static kernel *const KERNELS[] = {
     work_bfloat16, block_inputs_bfloat16, add_flow_bfloat16, mix_frames_bfloat16,
 };
 
-struct work {
-    kernel *kernel;
-    const struct job *job;
-    int rows, each, next;
+struct shared {
+    midflow_part *part;
+    const void *work;
+    int count, each, next, thread;
 };
 
-static void share(void *pointer) {
-    struct work *work = pointer;
+static void take_parts(void *pointer) {
+    struct shared *shared = pointer;
+    const int thread = __atomic_fetch_add(&shared->thread, 1, __ATOMIC_RELAXED);
     for (;;) {
-        const int first = __atomic_fetch_add(&work->next, work->each, __ATOMIC_RELAXED);
-        if (first >= work->rows) return;
-        const int last = first + work->each < work->rows ? first + work->each : work->rows;
-        work->kernel(work->job, first, last);
+        const int first = __atomic_fetch_add(&shared->next, shared->each, __ATOMIC_RELAXED);
+        if (first >= shared->count) return;
+        const int last = first + shared->each < shared->count ? first + shared->each : shared->count;
+        shared->part(shared->work, first, last, thread);
     }
 }
 
-void midflow_parallel(void (*part)(void *), void *of, int threads) {
+void midflow_share(midflow_part *part, const void *work, int count, int each, int threads) {
     typedef void parallel(void (*)(void *), void *, unsigned, unsigned);
     static parallel *gomp;
     if (!gomp) gomp = (parallel *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
-    if (gomp && threads > 1) gomp(part, of, threads, 0);
-    else part(of);
+    struct shared shared = {part, work, count, each, 0, 0};
+    if (gomp && threads > 1) gomp(take_parts, &shared, threads, 0);
+    else take_parts(&shared);
+}
+
+struct rows_of {
+    kernel *kernel;
+    const struct job *job;
+};
+
+static void run_rows(const void *work, int first, int last, int thread) {
+    const struct rows_of *rows = work;
+    (void)thread;
+    rows->kernel(rows->job, first, last);
 }
 
 /* Runs a kernel on rows [0, rows) in at most `threads` threads. Not 0: memory did not suffice. */
 int midflow_run_rows(int number, const struct job *job, int rows, int threads) {
-    struct work work = {KERNELS[number], job, rows, rows, 0};
+    const struct rows_of work = {KERNELS[number], job};
     const int before = __atomic_load_n(&failures, __ATOMIC_RELAXED);
+    int each = rows;
     if ((long)rows * job->width <= 4096) threads = 1;
     if (threads > 1) {
         /* even: some take rows in pairs; not too few: some make the rows around theirs as well */
-        work.each = (rows / (2 * threads) + 2) / 2 * 2;
-        if (work.each < 16) work.each = 16;
+        each = (rows / (2 * threads) + 2) / 2 * 2;
+        if (each < 16) each = 16;
     }
-    midflow_parallel(share, &work, threads);
+    midflow_share(run_rows, &work, rows, each, threads);
     return __atomic_load_n(&failures, __ATOMIC_RELAXED) != before;
 }
 

@@ -108,6 +108,12 @@ def set_outputs(job: Job, height: int, width: int, only_frame: bool) -> Predicti
     return outputs
 
 
+def aligned(count: int) -> Tensor:
+    """So many bytes, from the start of a cache line on; whatever they hold."""
+    found = torch.empty(count + _LINE, dtype=torch.uint8)
+    return found[-found.data_ptr() % _LINE :][:count]
+
+
 class Buffers:
     """Memory that the next frame of the same size uses again: fresh pages cost time."""
 
@@ -123,10 +129,9 @@ class Buffers:
             self._size = size
 
     def scratch(self, count: int) -> Tensor:
-        """So many bytes or more, from the start of a cache line on; whatever they hold."""
+        """As `aligned`, or more; the same for all who ask."""
         if len(self._scratch) < count:
-            found = torch.empty(count + _LINE, dtype=torch.uint8)
-            self._scratch = found[-found.data_ptr() % _LINE :][:count]
+            self._scratch = aligned(count)
         return self._scratch
 
     def get(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

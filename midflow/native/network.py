@@ -35,7 +35,7 @@ def why_not(model: object, device: torch.device, precision: str) -> str | None:
 
 
 def _convolves_bfloat16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)())
 
 
 @cache

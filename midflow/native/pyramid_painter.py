@@ -190,9 +190,8 @@ class PyramidPainter:
         _, _, height, width = enc0.image.shape
         job = self._job(height, width, time, state)
         job.picture0, job.picture1 = (enc.features[1].data_ptr() for enc in (enc0, enc1))
-        x = self._elements(
-            "x", 1, height // 2, width // 2, 5 * STATE
-        )  # the last level's, if as large
+        # the memory of the last level's inputs where it is as large
+        x = self._elements("x", 1, height // 2, width // 2, 5 * STATE)
         job.update((("x", x),))
         run("detail_inputs", job, height, self.dtype)
         for convolution in self._convolutions.detail:

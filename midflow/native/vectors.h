@@ -25,6 +25,9 @@ typedef uint16_t h16 __attribute__((vector_size(32)));
 #define CLONES
 #endif
 
-/* Runs `part` in as many threads of the OpenMP that torch has loaded, whose pool is warm; once where
-   there is none. */
-void midflow_parallel(void (*part)(void *), void *of, int threads);
+/* Does [first, last) of some work, in one of the threads. */
+typedef void midflow_part(const void *work, int first, int last, int thread);
+
+/* Does [0, count) of a work, `each` at a time, in as many threads of the OpenMP that torch has loaded,
+   whose pool is warm; in one where there is none. */
+void midflow_share(midflow_part *part, const void *work, int count, int each, int threads);

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from midflow.native.convolution import SLOPE, Convolution, Form
-from midflow.native.library import Buffers, load_library
+from midflow.native.library import Buffers, aligned, load_library
 
 _SAME, _UP, _DOWN = range(3)
 _FEWEST = 16  # channels: vectors are that long
@@ -18,21 +18,27 @@ class _Job(ctypes.Structure):
     _fields_ = (
         *(
             (name, ctypes.c_int32)
-            for name in ("kind", "height", "width", "channels", "outputs", "is_residual", "most")
+            for name in (
+                "kind",
+                "height",
+                "width",
+                "channels",
+                "outputs",
+                "is_bfloat16",
+                "is_residual",
+            )
         ),
         ("slope", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "out", "scratch")),
+        *((name, ctypes.c_int64) for name in ("scratch_size", "weight_size")),
+        ("most", ctypes.c_int32),
     )
 
 
 class WinogradConvolution:
     """By products of float32, or of bfloat16 summed in float32; all else is float32.
 
-    Args:
-        weight: as torch's convolutions have it.
-        bias: one number for each output channel.
-        dtype: of the elements, float32 or bfloat16.
-        form: of the convolution.
+    Arguments as of `Convolution`.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form) -> None:
@@ -44,17 +50,18 @@ class WinogradConvolution:
             kind=self._kind,
             channels=channels,
             outputs=outputs,
+            is_bfloat16=dtype is torch.bfloat16,
             is_residual=form.residual,
             slope=SLOPE if form.leaky else 1.0,
             bias=self._bias.data_ptr(),
         )
-        self._weight = Buffers().scratch(self._plan(4, 4)[0])
+        self._plan(4, 4, 1)
+        self._weight = aligned(self._job.weight_size)
         self._job.weight = self._weight.data_ptr()
         kernel = weight.float().contiguous()
         _library().midflow_pack_kernel(
             ctypes.byref(self._job),
             ctypes.c_void_p(kernel.data_ptr()),
-            dtype is torch.bfloat16,
             ctypes.c_void_p(self._weight.data_ptr()),
         )
 
@@ -72,14 +79,12 @@ class WinogradConvolution:
         high, wide = sizes.get(self._kind, ((height + 1) // 2, (width + 1) // 2))
         shape = batch, high, wide, self._job.outputs
         out = torch.empty(shape, dtype=self.dtype) if keep else self._turn(x, buffers, shape)
-        _, scratch = self._plan(height, width)
         threads = torch.get_num_threads()
-        self._job.scratch = buffers.scratch(scratch * threads).data_ptr()
+        self._plan(height, width, threads)
+        self._job.scratch = buffers.scratch(self._job.scratch_size * threads).data_ptr()
         for source, target in zip(x, out, strict=True):
             self._job.x, self._job.out = source.data_ptr(), target.data_ptr()
-            _library().midflow_convolve(
-                ctypes.byref(self._job), self.dtype is torch.bfloat16, threads
-            )
+            _library().midflow_convolve(ctypes.byref(self._job), threads)
         return out
 
     def _turn(self, x: Tensor, buffers: Buffers, shape: tuple[int, ...]) -> Tensor:
@@ -89,15 +94,10 @@ class WinogradConvolution:
             return first
         return buffers.get("convolved in turn", shape, self.dtype)
 
-    def _plan(self, height: int, width: int) -> tuple[int, int]:
-        """Bytes of the packed kernel and of a thread's scratch."""
+    def _plan(self, height: int, width: int, threads: int) -> None:
+        """Settles, for a picture, how many tiles are worked on at a time and in how much memory."""
         self._job.height, self._job.width = height, width
-        sizes = (ctypes.c_int64 * 2)()
-        half = self.dtype is torch.bfloat16
-        _library().midflow_plan_convolution(
-            ctypes.byref(self._job), half, torch.get_num_threads(), sizes
-        )
-        return sizes[0], sizes[1]
+        _library().midflow_plan_convolution(ctypes.byref(self._job), threads)
 
 
 AnyConvolution = Convolution | WinogradConvolution
@@ -106,7 +106,7 @@ AnyConvolution = Convolution | WinogradConvolution
 def make_convolution(
     weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form
 ) -> AnyConvolution:
-    """The quicker one; arguments as of both."""
+    """The quicker one; arguments as of `Convolution`."""
     few = min(weight.shape[:2]) < _FEWEST or weight.shape[0 if form.transposed else 1] % 2
     kind = WinogradConvolution if not few and _multiplies(dtype) else Convolution
     return kind(weight, bias, dtype, form)
