@@ -24,13 +24,11 @@ struct convolution {
     int32_t most;
 };
 
-INLINE int smaller(int a, int b) { return a < b ? a : b; }
-
 INLINE int rounded(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 /* So many values of `size` bytes, and some more so that what lies as far apart meets in no cache line's
    place: an odd number of lines. */
-INLINE long spread(long count, long size) { return ((count * size + 63) / 64 | 1) * 64 / size; }
+INLINE ptrdiff_t spread(ptrdiff_t count, ptrdiff_t size) { return ((count * size + 63) / 64 | 1) * 64 / size; }
 
 /* How many values of polynomials are multiplied, in a dimension. */
 INLINE int places(const struct convolution *conv) { return conv->kind == DOWN ? 5 : 6; }
@@ -80,7 +78,7 @@ static float kernel_at(const struct convolution *conv, const float *kernel, cons
     static const int of_up[2][3] = {{3, 1, -1}, {-1, 2, 0}}, of_down[2][3] = {{1, -1, -1}, {0, 2, -1}};
     static const int of_same[3] = {0, 1, 2};
     const int side = conv->kind == UP ? 4 : 3, each = places(conv);
-    const long number = conv->kind == UP ? (long)c * conv->outputs + k : (long)k * conv->channels + c;
+    const ptrdiff_t number = conv->kind == UP ? (ptrdiff_t)c * conv->outputs + k : (ptrdiff_t)k * conv->channels + c;
     const int *down = of_same, *across = of_same;
     if (conv->kind == UP) down = of_up[out_part / 2], across = of_up[out_part % 2];
     if (conv->kind == DOWN) down = of_down[in_part == 1 || in_part == 2], across = of_down[in_part >= 2];
@@ -93,11 +91,7 @@ static float kernel_at(const struct convolution *conv, const float *kernel, cons
     return sum;
 }
 
-#if defined(__x86_64__) && defined(__linux__) /* without AVX2 oneDNN is quicker; others were not tried */
-#define HAS_VARIANTS 1
-#include <immintrin.h>
 #define PART TARGET INLINE
-
 #define ELEMENT_IS_BFLOAT16 0
 #include "elements.h"
 #define FACTOR float
@@ -107,8 +101,16 @@ static float kernel_at(const struct convolution *conv, const float *kernel, cons
 #define LANES 8
 #define MOST_ROWS 6
 #define MOST_VECTORS 2
+#define VARIANT(f) f##_any
+#define TARGET
+#include "winograd.h"
+#undef VARIANT
+#undef TARGET
+
+#if defined(__x86_64__)
+#include <immintrin.h>
 #define VARIANT(f) f##_avx2
-#define TARGET __attribute__((target("arch=x86-64-v3")))
+#define TARGET FOR_AVX2
 #include "winograd.h"
 #undef VARIANT
 #undef TARGET
@@ -122,7 +124,7 @@ static float kernel_at(const struct convolution *conv, const float *kernel, cons
 #define MOST_ROWS 12
 #define MOST_VECTORS 6
 #define VARIANT(f) f##_avx512
-#define TARGET __attribute__((target("arch=x86-64-v4")))
+#define TARGET FOR_AVX512
 #include "winograd.h"
 #undef VARIANT
 #undef TARGET
@@ -135,7 +137,7 @@ static float kernel_at(const struct convolution *conv, const float *kernel, cons
 #define FACTOR uint16_t
 #define PACKED 2
 #define VARIANT(f) f##_avx512_bfloat16
-#define TARGET __attribute__((target("arch=x86-64-v4,avx512bf16")))
+#define TARGET FOR_AVX512_BFLOAT16
 #include "winograd.h"
 #endif
 
@@ -145,31 +147,27 @@ struct variant {
     int lanes, products, size; /* products: vectors of sums kept at a time; size: of a factor */
 };
 
-static int has_limit;
-
-/* For comparisons: whether to leave AVX-512 alone. */
-void midflow_limit_variants(int limit) { has_limit = limit; }
-
 /* The one for this processor; NULL where there is none. */
 static const struct variant *find_variant(int is_bfloat16) {
-#if HAS_VARIANTS
+    static const struct variant any = {convolve_any, vectors_any, 8, 12, 4};
+#if defined(__x86_64__)
     static const struct variant avx2 = {convolve_avx2, vectors_avx2, 8, 12, 4};
     static const struct variant avx512 = {convolve_avx512, vectors_avx512, 16, 24, 4};
     static const struct variant half = {
         convolve_avx512_bfloat16, vectors_avx512_bfloat16, 16, 24, 2};
-    const int has_avx512 = !has_limit && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
-                        && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    if (is_bfloat16)
-        return has_avx512 && __builtin_cpu_supports("avx512bf16") ? &half : NULL;
-    if (has_avx512) return &avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-        && __builtin_cpu_supports("bmi2"))
-        return &avx2;
+    const int processor = midflow_processor();
+    if (is_bfloat16) return processor == AVX512_BFLOAT16 ? &half : NULL;
+    if (processor >= AVX512) return &avx512;
+    if (processor == AVX2) return &avx2;
 #endif
-    return NULL;
+    return is_bfloat16 ? NULL : &any;
 }
 
-int midflow_multiplies(int is_bfloat16) { return find_variant(is_bfloat16) != NULL; }
+/* Channels that an input and an output must have at least; 0 where there is no such convolution. */
+int midflow_fewest_channels(int is_bfloat16) {
+    const struct variant *variant = find_variant(is_bfloat16);
+    return variant ? variant->lanes : 0;
+}
 
 /* As many tiles at a time as the caches hold, and the same for all threads. */
 void midflow_plan_convolution(struct convolution *conv, int threads) {

@@ -1,10 +1,11 @@
-"""Convolutions by oneDNN, channels last, with what follows them in the same pass."""
+"""Convolutions by oneDNN or torch, channels last, with what follows them in the same pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 C = TypeVar("C")
@@ -45,8 +46,13 @@ class Form:
     """Whether a leaky ReLU follows."""
 
 
+def has_onednn() -> bool:
+    """Whether this build of torch has it: on Apple Silicon it has not."""
+    return hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
 class Convolution:
-    """By oneDNN, in one precision.
+    """By oneDNN, or what else torch has, in one precision.
 
     Args:
         weight: as torch's convolutions have it.
@@ -65,8 +71,20 @@ class Convolution:
 
     def __call__(self, x: Tensor, buffers: object, *, keep: bool = False) -> Tensor:
         """(B, h, w, C) -> (B, h', w', C'), contiguous; in memory of its own always."""
+        planes = x.permute(0, 3, 1, 2)
+        y = self._by_onednn(planes) if has_onednn() else self._by_torch(planes)
+        return y.permute(0, 2, 3, 1).contiguous()
+
+    def _by_torch(self, planes: Tensor) -> Tensor:
+        if self.form.transposed:
+            y = F.conv_transpose2d(planes, self.weight, self.bias, 2, 1)
+        else:
+            y = F.conv2d(planes, self.weight, self.bias, self.form.stride, 1)
+        return F.leaky_relu_(y, SLOPE) if self.form.leaky else y
+
+    def _by_onednn(self, planes: Tensor) -> Tensor:
         attribute, scalars = self.attribute
-        planes, pair = x.permute(0, 3, 1, 2), [self.form.stride, self.form.stride]
+        pair = [self.form.stride, self.form.stride]
         if self.form.transposed:
             y = torch.ops.mkldnn._convolution_transpose_pointwise(
                 planes, self.weight, self.bias, [1, 1], [0, 0], [2, 2], [1, 1], 1, attribute,
@@ -77,8 +95,8 @@ class Convolution:
                 planes, self._packed_for(planes), self.bias, [1, 1], pair, [1, 1], 1, attribute,
                 scalars, "",
             )  # fmt: skip
-        out: Tensor = y.permute(0, 2, 3, 1)
-        return out.contiguous()
+        out: Tensor = y
+        return out
 
     def _packed_for(self, planes: Tensor) -> Tensor:
         """The kernel as oneDNN wants it for this size, once instead of in every call."""

@@ -12,13 +12,23 @@
 #define NAME(f) f##_float32
 #endif
 
-/* A kernel with a copy of its job: no store can be taken for one into that. */
-#define KERNEL(f)                                                                          \
-    INLINE void NAME(f##_rows)(const struct job *job, int first, int last);                \
-    CLONES void NAME(f)(const struct job *job, int first, int last) {                      \
+/* For a processor, with a copy of the job: no store can be taken for one into that. */
+#undef COPY
+#define COPY(f, processor, target)                                                         \
+    target static void NAME(f##_##processor)(const struct job *job, int first, int last) { \
         const struct job own = *job;                                                       \
         NAME(f##_rows)(&own, first, last);                                                 \
-    }                                                                                      \
+    }
+#undef COPIES
+#if defined(__x86_64__)
+#define COPIES(f) COPY(f, any, ) COPY(f, avx2, FOR_AVX2) COPY(f, avx512, FOR_AVX512)
+#else
+#define COPIES(f) COPY(f, any, )
+#endif
+
+#define KERNEL(f)                                                                          \
+    INLINE void NAME(f##_rows)(const struct job *job, int first, int last);                \
+    COPIES(f)                                                                              \
     INLINE void NAME(f##_rows)(const struct job *job, int first, int last)
 
 INLINE v8 NAME(load8)(const ELEMENT *from) {
@@ -101,7 +111,7 @@ INLINE void NAME(store16)(ELEMENT *to, v16 value) {
 #endif
 /* Twice `count` elements between four places. */
 #define BLENDS(count, vector)                                                              \
-    INLINE void NAME(blend##count)(const ELEMENT *from, long right, long below,            \
+    INLINE void NAME(blend##count)(const ELEMENT *from, ptrdiff_t right, ptrdiff_t below,            \
                                    float across, float down, ELEMENT *to) {                \
         vector a0, a1, b0, b1, c0, c1, d0, d1;                                             \
         NAME(load_pair##count)(from, &a0, &a1);                                            \

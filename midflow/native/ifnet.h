@@ -5,8 +5,8 @@
 
 /* Colours beside what the encoder put out, eight elements a pixel of which the first three are free. */
 KERNEL(work) {
-    const long plane = (long)job->height * job->width;
-    for (long i = (long)first * job->width; i < (long)last * job->width; i++) {
+    const ptrdiff_t plane = (ptrdiff_t)job->height * job->width;
+    for (ptrdiff_t i = (ptrdiff_t)first * job->width; i < (ptrdiff_t)last * job->width; i++) {
         const v8 color = {job->source[i], job->source[plane + i], job->source[2 * plane + i]};
         const v8 pixel = NAME(load8)((const ELEMENT *)job->x + 8 * i) + color;
         memcpy(job->picture0 + 8 * i, &pixel, sizeof pixel);
@@ -14,7 +14,7 @@ KERNEL(work) {
 }
 
 INLINE const ELEMENT *NAME(head_at)(const struct job *job, int row, int column) {
-    const long cell = (long)(row / 2) * (job->previous_width / 2) + column / 2;
+    const ptrdiff_t cell = (ptrdiff_t)(row / 2) * (job->previous_width / 2) + column / 2;
     return (const ELEMENT *)job->out + 16 * (4 * cell + row % 2 * 2 + column % 2);
 }
 
@@ -62,7 +62,7 @@ KERNEL(block_inputs) {
             v4 motion = {0};
             for (int part = 0; part < each * each; part++) {
                 const int row = y * grid + skipped + part / each, column = x * grid + skipped + part % each;
-                const v4 flow = job->state ? load4(job->state + 4 * ((long)row * job->width + column))
+                const v4 flow = job->state ? load4(job->state + 4 * ((ptrdiff_t)row * job->width + column))
                                            : (v4){0};
                 const struct places places = places_at(job, column, row, flow);
                 frame0 += bilinear8(job, job->picture0, places, 0);
@@ -73,7 +73,7 @@ KERNEL(block_inputs) {
             motion *= share / grid;
             for (int k = 0; k < 4; k++) known[k] = motion[k];
             known[13] = job->time;
-            ELEMENT *to = (ELEMENT *)job->x + ((long)y * width + x) * 32;
+            ELEMENT *to = (ELEMENT *)job->x + ((ptrdiff_t)y * width + x) * 32;
             NAME(store8)(to, frame0 * share);
             NAME(store8)(to + 8, frame1 * share);
             NAME(store16)(to + 16, known);
@@ -84,7 +84,7 @@ KERNEL(block_inputs) {
 KERNEL(add_flow) {
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x++) {
-            const long i = 4 * ((long)y * job->width + x);
+            const ptrdiff_t i = 4 * ((ptrdiff_t)y * job->width + x);
             const v8 found = NAME(head8)(job, y, x);
             v4 flow = job->ratio * __builtin_shufflevector(found, found, 0, 1, 2, 3);
             if (job->source) flow += load4(job->source + i);
@@ -95,17 +95,17 @@ KERNEL(add_flow) {
 /* Reads both frames along the flow and mixes them by the last head's logit. */
 KERNEL(mix_frames) {
     const int width = job->width;
-    const long size = (long)job->height * width;
+    const ptrdiff_t size = (ptrdiff_t)job->height * width;
     for (int y = first; y < last; y++)
         for (int x = 0; x < width; x += LANES) {
             const int count = width - x < LANES ? width - x : LANES;
-            const long start = (long)y * width + x;
+            const ptrdiff_t start = (ptrdiff_t)y * width + x;
             v16 logits = {0};
             float weights[LANES];
             for (int lane = 0; lane < count; lane++) logits[lane] = NAME(head8)(job, y, x + lane)[4];
             store16f(weights, sigmoid(logits));
             for (int lane = 0; lane < count; lane++) {
-                const long i = start + lane;
+                const ptrdiff_t i = start + lane;
                 const v4 flow = load4(job->state + 4 * i);
                 const struct places places = places_at(job, x + lane, y, flow);
                 const v8 frame0 = bilinear8(job, job->picture0, places, 0);

@@ -55,15 +55,37 @@ static int failures; /* of allocations, since the library was loaded */
 
 typedef void kernel(const struct job *, int, int);
 
-/* In the order of library.py's list, once for each type. */
-static kernel *const KERNELS[] = {
-    interleave_float32, halve_float32, level_inputs_float32, normalize_float32,
-    misfit_float32, correlate_float32, update_float32, detail_inputs_float32, paint_float32,
-    work_float32, block_inputs_float32, add_flow_float32, mix_frames_float32,
-    interleave_bfloat16, halve_bfloat16, level_inputs_bfloat16, normalize_bfloat16,
-    misfit_bfloat16, correlate_bfloat16, update_bfloat16, detail_inputs_bfloat16, paint_bfloat16,
-    work_bfloat16, block_inputs_bfloat16, add_flow_bfloat16, mix_frames_bfloat16,
-};
+/* In the order of library.py's list, once for each type and processor. */
+#if defined(__x86_64__)
+#define PROCESSORS 3
+#define ENTRY(f, type) {f##_any_##type, f##_avx2_##type, f##_avx512_##type},
+#else
+#define PROCESSORS 1
+#define ENTRY(f, type) {f##_any_##type},
+#endif
+#define ENTRIES(type)                                                                      \
+    ENTRY(interleave, type) ENTRY(halve, type) ENTRY(level_inputs, type) ENTRY(normalize, type) \
+    ENTRY(misfit, type) ENTRY(correlate, type) ENTRY(update, type) ENTRY(detail_inputs, type)   \
+    ENTRY(paint, type) ENTRY(work, type) ENTRY(block_inputs, type) ENTRY(add_flow, type)        \
+    ENTRY(mix_frames, type)
+static kernel *const KERNELS[][PROCESSORS] = {ENTRIES(float32) ENTRIES(bfloat16)};
+
+static int most = AVX512_BFLOAT16;
+
+/* For comparisons: which processor is the greatest that code may be for. */
+void midflow_limit_processor(int limit) { most = limit; }
+
+int midflow_processor(void) {
+    int found = ANY;
+#if defined(__x86_64__)
+#define HAS(feature) __builtin_cpu_supports(feature)
+    if (HAS("avx2") && HAS("bmi") && HAS("bmi2") && HAS("fma")) found = AVX2;
+    if (found == AVX2 && HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq")
+        && HAS("avx512vl"))
+        found = HAS("avx512bf16") ? AVX512_BFLOAT16 : AVX512;
+#endif
+    return found < most ? found : most;
+}
 
 struct shared {
     midflow_part *part;
@@ -82,13 +104,40 @@ static void take_parts(void *pointer) {
     }
 }
 
+static void take_parts_of(int32_t *number, int32_t *bound, struct shared *shared) {
+    (void)number, (void)bound;
+    take_parts(shared);
+}
+
+typedef void gomp_parallel(void (*)(void *), void *, unsigned, unsigned);
+typedef int32_t kmp_number(const void *);
+typedef void kmp_push(const void *, int32_t, int32_t);
+typedef void kmp_fork(const void *, int32_t, void (*)(int32_t *, int32_t *, struct shared *), ...);
+
+static gomp_parallel *gomp;
+static kmp_number *number_of_thread;
+static kmp_push *push_threads;
+static kmp_fork *fork_threads;
+
+/* The functions by which programs use OpenMP: GNU's, or the three of Intel's and LLVM's. */
+void midflow_use_gomp(gomp_parallel *parallel) { gomp = parallel; }
+
+void midflow_use_kmp(kmp_number *number, kmp_push *push, kmp_fork *fork) {
+    number_of_thread = number, push_threads = push, fork_threads = fork;
+}
+
 void midflow_share(midflow_part *part, const void *work, int count, int each, int threads) {
-    typedef void parallel(void (*)(void *), void *, unsigned, unsigned);
-    static parallel *gomp;
-    if (!gomp) gomp = (parallel *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
+    /* where it was called from: compiled code (2), and no names */
+    static const struct {
+        int32_t reserved, flags, more[2];
+        const char *names;
+    } place = {0, 2, {0, 0}, ";unknown;unknown;0;0;;"};
     struct shared shared = {part, work, count, each, 0, 0};
-    if (gomp && threads > 1) gomp(take_parts, &shared, threads, 0);
-    else take_parts(&shared);
+    if (threads > 1 && gomp) gomp(take_parts, &shared, threads, 0);
+    else if (threads > 1 && fork_threads) {
+        push_threads(&place, number_of_thread(&place), threads);
+        fork_threads(&place, 1, take_parts_of, &shared);
+    } else take_parts(&shared);
 }
 
 struct rows_of {
@@ -104,10 +153,11 @@ static void run_rows(const void *work, int first, int last, int thread) {
 
 /* Runs a kernel on rows [0, rows) in at most `threads` threads. Not 0: memory did not suffice. */
 int midflow_run_rows(int number, const struct job *job, int rows, int threads) {
-    const struct rows_of work = {KERNELS[number], job};
+    const int processor = smaller(midflow_processor(), PROCESSORS - 1);
+    const struct rows_of work = {KERNELS[number][processor], job};
     const int before = __atomic_load_n(&failures, __ATOMIC_RELAXED);
     int each = rows;
-    if ((long)rows * job->width <= 4096) threads = 1;
+    if ((ptrdiff_t)rows * job->width <= 4096) threads = 1;
     if (threads > 1) {
         /* even: some take rows in pairs; not too few: some make the rows around theirs as well */
         each = (rows / (2 * threads) + 2) / 2 * 2;

@@ -6,8 +6,10 @@ ctypes, which lets other threads run meanwhile. Without them everything works, b
 
 import ctypes
 import importlib.util
+import sys
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,6 +32,7 @@ _KERNELS = (
 )  # fmt: skip
 _TYPES = (torch.float32, torch.bfloat16)
 _LINE = 64  # bytes of a cache line
+_KMP = "__kmpc_global_thread_num", "__kmpc_push_num_threads", "__kmpc_fork_call"
 
 
 class Job(ctypes.Structure):
@@ -70,11 +73,42 @@ def load_library() -> ctypes.CDLL | None:
             ctypes.c_int,
         )
         library.midflow_run_rows.restype = ctypes.c_int
-        library.midflow_multiplies.restype = ctypes.c_int
         fits = library.midflow_job_size() == ctypes.sizeof(Job)
     except (OSError, AttributeError):
         return None
-    return library if fits else None
+    if not fits:
+        return None
+    use_openmp(library, find_openmp())
+    return library
+
+
+def use_openmp(library: ctypes.CDLL, openmp: ctypes.CDLL | None) -> bool:
+    """Tells the kernels by which functions to start threads.
+
+    Args:
+        library: the kernels.
+        openmp: GNU's, Intel's or LLVM's.
+
+    Returns:
+        Whether it has them; the kernels run in one thread where it has not.
+    """
+    library.midflow_use_gomp(None)
+    library.midflow_use_kmp(None, None, None)
+    if hasattr(openmp, "GOMP_parallel"):
+        library.midflow_use_gomp(openmp.GOMP_parallel)
+    elif all(hasattr(openmp, name) for name in _KMP):
+        library.midflow_use_kmp(*(getattr(openmp, name) for name in _KMP))
+    else:
+        return False
+    return True
+
+
+def find_openmp() -> ctypes.CDLL | None:
+    """What torch runs its own threads by, or what holds that: there is one pool for both."""
+    if sys.platform != "win32":
+        return ctypes.CDLL(None)
+    found = (Path(torch.__file__).parent / "lib").glob("lib*omp*.dll")
+    return next((ctypes.CDLL(str(path)) for path in found), None)
 
 
 def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:

@@ -27,8 +27,6 @@ def why_not(model: object, device: torch.device, precision: str) -> str | None:
         return "its kernels are made for networks like midflow-2, 4.25 and 4.26"
     if load_library() is None:
         return "midflow was installed without a C compiler, which makes its kernels"
-    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return "this build of torch has no oneDNN, which makes some of the convolutions"
     if precision == "bfloat16" and not _convolves_bfloat16():
         return "oneDNN makes no convolutions in bfloat16 on this processor; float32 is quicker"
     return None

@@ -17,7 +17,7 @@ INLINE void window(int i, int count, float weights[KEPT]) {
 /* What is kept of the rows around the one at work, in lines of `stride` floats: whole vectors, of
    which those beyond the width hold anything. */
 struct rows {
-    long stride;
+    ptrdiff_t stride;
     int next;        /* the first row whose products are not known */
     int next_warped; /* likewise warped pictures */
     float *warped;   /* WARPED_ROWS of six lines */
@@ -26,8 +26,8 @@ struct rows {
 };
 
 INLINE struct rows rows_from(const struct job *job, int first) {
-    const long stride = (job->width + LANES - 1) / LANES * LANES + 2 * LANES;
-    const long count = (6 * WARPED_ROWS + 5 * (KEPT + 1) + 1) * stride + LANES;
+    const ptrdiff_t stride = (job->width + LANES - 1) / LANES * LANES + 2 * LANES;
+    const ptrdiff_t count = (6 * WARPED_ROWS + 5 * (KEPT + 1) + 1) * stride + LANES;
     float *memory = calloc(count, sizeof *memory);
     struct rows rows = {.stride = stride, .warped = memory};
     if (!memory) {
@@ -53,7 +53,7 @@ INLINE float *smooth_row(const struct rows *rows, int y) {
 /* One row of both pictures warped along the previous estimate, as six lines: bilinear, the border
    repeated. */
 INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
-    const long stride = rows->stride;
+    const ptrdiff_t stride = rows->stride;
     const struct line line = line_at(job, y);
     float *to = warped_row(rows, y);
     for (int x = 0; x < job->width; x += LANES, to += LANES) {
@@ -78,7 +78,7 @@ INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
 /* Products of slopes and differences along one row, five lines, smoothed along it. */
 INLINE void products(const struct job *job, const struct rows *rows, int y) {
     const int width = job->width;
-    const long stride = rows->stride;
+    const ptrdiff_t stride = rows->stride;
     const float *up = warped_row(rows, y > 0 ? y - 1 : 0), *here = warped_row(rows, y);
     const float *down = warped_row(rows, y < job->height - 1 ? y + 1 : y);
     const float t = job->time;
@@ -132,7 +132,7 @@ INLINE void photometric_row(const struct job *job, struct rows *rows, int y) {
     }
     float weights[KEPT];
     window(y, height, weights);
-    float *step_x = job->missed + (long)y * width, *step_y = step_x + (long)height * width;
+    float *step_x = job->missed + (ptrdiff_t)y * width, *step_y = step_x + (ptrdiff_t)height * width;
     for (int x = 0; x < width; x += LANES) {
         v16 sums[5] = {{0}};
         for (int j = -REACH; j <= REACH; j++) {

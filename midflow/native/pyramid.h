@@ -2,8 +2,8 @@
 
 /* Planar (3, H, W) to pixels: four floats, and what the encoder reads. */
 KERNEL(interleave) {
-    const long plane = (long)job->height * job->width;
-    for (long i = (long)first * job->width; i < (long)last * job->width; i++) {
+    const ptrdiff_t plane = (ptrdiff_t)job->height * job->width;
+    for (ptrdiff_t i = (ptrdiff_t)first * job->width; i < (ptrdiff_t)last * job->width; i++) {
         v8 pixel = {job->source[i], job->source[plane + i], job->source[2 * plane + i]};
         memcpy(job->picture0 + 4 * i, &pixel, 16);
         ELEMENT packed[8];
@@ -15,7 +15,7 @@ KERNEL(interleave) {
 /* The means of 2 x 2 pixels of a picture of the previous size; where they end, the last ones again.
    Of what the encoder reads, rows and columns go on to whole cells of twice this level's. */
 KERNEL(halve) {
-    const long stride = 4L * job->previous_width, wide = (job->width + 7) / 8 * 8;
+    const ptrdiff_t stride = (ptrdiff_t)4 * job->previous_width, wide = (job->width + 7) / 8 * 8;
     for (int y = first; y < last; y++)
         for (int x = 0; x < wide; x++) {
             const int row = y < job->height ? y : job->height - 1;
@@ -23,12 +23,12 @@ KERNEL(halve) {
             const int top = 2 * row < job->previous_height ? 2 * row : job->previous_height - 1;
             const int left = 2 * column < job->previous_width ? 2 * column : job->previous_width - 1;
             const float *from = job->source + top * stride + 4 * left;
-            const long right = left < job->previous_width - 1 ? 4 : 0;
-            const long below = top < job->previous_height - 1 ? stride : 0;
+            const ptrdiff_t right = left < job->previous_width - 1 ? 4 : 0;
+            const ptrdiff_t below = top < job->previous_height - 1 ? stride : 0;
             const v4 mean = 0.25f * (load4(from) + load4(from + right) + load4(from + below)
                                      + load4(from + below + right));
             if (y == row && x == column)
-                memcpy(job->picture0 + 4 * ((long)y * job->width + x), &mean, 16);
+                memcpy(job->picture0 + 4 * ((ptrdiff_t)y * job->width + x), &mean, 16);
             ELEMENT packed[8];
             NAME(store8)(packed, joined(mean, (v4){0}));
             memcpy((ELEMENT *)job->x + 4 * (y * wide + x), packed, 4 * sizeof(ELEMENT));
@@ -38,12 +38,12 @@ KERNEL(halve) {
 /* Warped features of one frame, then its warped picture: `encoder_width` and 8 elements. */
 INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct places places, int axis,
                        v4 picture, ELEMENT *view) {
-    const long wide = job->encoder_width;
+    const ptrdiff_t wide = job->encoder_width;
     const int left = places.whole[axis], top = places.whole[axis + 1];
     const float across = places.rest[axis], down = places.rest[axis + 1];
-    const ELEMENT *from = features + (top * (long)job->width + left) * wide;
-    const long right = left < job->width - 1 ? wide : 0;
-    const long below = top < job->height - 1 ? wide * job->width : 0;
+    const ELEMENT *from = features + (top * (ptrdiff_t)job->width + left) * wide;
+    const ptrdiff_t right = left < job->width - 1 ? wide : 0;
+    const ptrdiff_t below = top < job->height - 1 ? wide * job->width : 0;
     int k = 0;
     for (; k + 16 <= wide; k += 16) NAME(blend8)(from + k, right, below, across, down, view + k);
     if (k < wide) NAME(blend4)(from + k, right, below, across, down, view + k);
@@ -54,7 +54,7 @@ INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct pl
    features 1, the estimate (flow, logit, carried features; last time and photometric step), and both
    pictures, warped and as they are. */
 KERNEL(level_inputs) {
-    const long size = (long)job->height * job->width;
+    const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
     const int wide = job->encoder_width, each = wide + 8;
     struct rows rows = rows_from(job, first);
     if (!rows.warped) return;
@@ -63,7 +63,7 @@ KERNEL(level_inputs) {
         photometric_row(job, &rows, y);
         const float *warped = warped_row(&rows, y);
         for (int column = 0; column < job->width; column++) {
-            const long i = (long)y * job->width + column;
+            const ptrdiff_t i = (ptrdiff_t)y * job->width + column;
             v16 state = job->previous ? state_at(job, line, column) : (v16){0};
             const v4 flow = {state[0], state[1], state[2], state[3]};
             const struct places places = places_at(job, column, y, flow);
@@ -90,10 +90,10 @@ KERNEL(level_inputs) {
    with a rim of zeros. */
 KERNEL(normalize) {
     const int count = job->matched, radius = job->radius;
-    const long stride = job->width + 2 * radius + LANES;
+    const ptrdiff_t stride = job->width + 2 * radius + LANES;
     for (int y = first; y < last; y++) {
         const int view = y >= job->height, row = y - view * job->height + radius;
-        const ELEMENT *from = (const ELEMENT *)job->x + (long)y * job->width * count;
+        const ELEMENT *from = (const ELEMENT *)job->x + (ptrdiff_t)y * job->width * count;
         float *to = job->unit + (view * (job->height + 2 * radius) + row) * count * stride + radius;
         for (int x = 0; x < job->width; x++, from += count) {
             float values[MOST_MATCHED];
@@ -115,7 +115,7 @@ KERNEL(normalize) {
 /* How much the features of both views differ at each pixel, with a rim of zeros. */
 KERNEL(misfit) {
     const int count = job->matched, radius = job->radius;
-    const long stride = job->width + 2 * radius + LANES, row = count * stride;
+    const ptrdiff_t stride = job->width + 2 * radius + LANES, row = count * stride;
     for (int y = first; y < last; y++) {
         const float *unit0 = job->unit + (y + radius) * row + radius;
         const float *unit1 = unit0 + (job->height + 2 * radius) * row;
@@ -135,8 +135,8 @@ KERNEL(misfit) {
 INLINE void NAME(likeness)(const struct job *job, int y, int x, const int radius,
                            float found[MOST_LIKENESS][LANES]) {
     const int count = job->matched, side = 2 * radius + 1;
-    const long stride = job->width + 2 * radius + LANES;
-    const long row = count * stride;
+    const ptrdiff_t stride = job->width + 2 * radius + LANES;
+    const ptrdiff_t row = count * stride;
     const float *unit0 = job->unit + x + radius, *unit1 = unit0 + (job->height + 2 * radius) * row;
     const float *misfit = job->misfit + x + radius;
     v16 surely[MOST_SIDE * MOST_SIDE], most = (v16){0} - SHARPNESS * 16;
@@ -192,7 +192,7 @@ KERNEL(correlate) {
                 default: NAME(likeness)(job, y, x, 4, found);
             }
             for (int lane = 0; lane < LANES && x + lane < job->width; lane++) {
-                const long i = (long)y * job->width + x + lane;
+                const ptrdiff_t i = (ptrdiff_t)y * job->width + x + lane;
                 ELEMENT packed[MOST_LIKENESS];
                 ELEMENT *to = (ELEMENT *)job->merged + i * (channels + compared);
                 for (int k = 0; k < compared; k += 8) {
@@ -209,12 +209,12 @@ KERNEL(correlate) {
 /* The estimate after a level, from what its block found: flow, logit, features, one v16 a pixel;
    nothing where the motion is too slow for the level. */
 KERNEL(update) {
-    const long size = (long)job->height * job->width;
+    const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
     for (int y = first; y < last; y++) {
         struct line line = line_at(job, y);
         for (int x = 0; x < job->width; x++) {
-            const long i = (long)y * job->width + x;
-            const long cell = (long)(y / 2) * (job->width / 2) + x / 2;
+            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
+            const ptrdiff_t cell = (ptrdiff_t)(y / 2) * (job->width / 2) + x / 2;
             v16 found = NAME(load16)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + x % 2) * 16);
             const v16 before = job->previous ? state_at(job, line, x) : (v16){0};
             const float share = found[5 + job->features];
@@ -232,7 +232,7 @@ KERNEL(update) {
    in pairs. */
 KERNEL(detail_inputs) {
     const int width = job->width;
-    const long size = (long)job->height * width;
+    const ptrdiff_t size = (ptrdiff_t)job->height * width;
     struct job half = *job;
     half.ratio = job->ratio / 2;
     struct rows rows = rows_from(job, first);
@@ -241,9 +241,9 @@ KERNEL(detail_inputs) {
         struct line line = line_at(&half, y / 2);
         photometric_row(job, &rows, y);
         const float *warped = warped_row(&rows, y);
-        ELEMENT *to = (ELEMENT *)job->x + (long)(y / 2) * (width / 2) * 80 + 32 * (y % 2);
+        ELEMENT *to = (ELEMENT *)job->x + (ptrdiff_t)(y / 2) * (width / 2) * 80 + 32 * (y % 2);
         for (int x = 0; x < width; x++, to += x % 2 ? 16 : 64) {
-            const long i = (long)y * width + x;
+            const ptrdiff_t i = (ptrdiff_t)y * width + x;
             v4 still0 = load4(job->picture0 + 4 * i), still1 = load4(job->picture1 + 4 * i);
             still0[3] = job->missed[i];
             still1[3] = job->missed[size + i];
@@ -262,7 +262,7 @@ KERNEL(detail_inputs) {
 /* Corrects the estimate at full size, and reads and mixes both frames along it. */
 KERNEL(paint) {
     const int width = job->width;
-    const long size = (long)job->height * width;
+    const ptrdiff_t size = (ptrdiff_t)job->height * width;
     for (int y = first; y < last; y++) {
         const struct line line = line_at(job, y);
         for (int x = 0; x < width; x += LANES) {
@@ -270,8 +270,8 @@ KERNEL(paint) {
             struct block block = {{{0}}};
             for (int lane = 0; lane < count; lane++) {
                 const int column = x + lane;
-                const long i = (long)y * width + column;
-                const long cell = (long)(y / 2) * (width / 2) + column / 2;
+                const ptrdiff_t i = (ptrdiff_t)y * width + column;
+                const ptrdiff_t cell = (ptrdiff_t)(y / 2) * (width / 2) + column / 2;
                 const v8 found = NAME(load8)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + column % 2) * 8);
                 const v8 level = level_at(job, line, column) + found
                                + joined(both_ways(job, i, size, found[5]), (v4){0});
@@ -282,7 +282,7 @@ KERNEL(paint) {
             for (int lane = 0; lane < LANES; lane++) logits[lane] = block.level[lane][4];
             store16f(weights, sigmoid(logits));
             mix(job, &block, x, y, weights, colors);
-            const long start = (long)y * width + x;
+            const ptrdiff_t start = (ptrdiff_t)y * width + x;
             for (int k = 0; k < 3; k++) {
                 v16 plane;
                 for (int lane = 0; lane < LANES; lane++) plane[lane] = colors[lane][k];

@@ -28,7 +28,7 @@ INLINE float sum8(v8 x) {
 }
 
 /* Three lines at a pixel. */
-INLINE v4 color_at(const float *lines, long stride, int x) {
+INLINE v4 color_at(const float *lines, ptrdiff_t stride, int x) {
     return (v4){lines[x], lines[stride + x], lines[2 * stride + x]};
 }
 
@@ -74,7 +74,7 @@ INLINE struct line line_at(const struct job *job, int row) {
     if (!job->previous) return (struct line){0};
     const float y = inside((row + 0.5f) * (1 / job->ratio) - 0.5f, job->previous_height);
     const int top = (int)y, bottom = top + (top < job->previous_height - 1);
-    const long stride = 16L * job->previous_width;
+    const ptrdiff_t stride = (ptrdiff_t)16 * job->previous_width;
     return (struct line){job->previous + top * stride, job->previous + bottom * stride, y - top,
                          1 / job->ratio};
 }
@@ -107,7 +107,7 @@ ESTIMATE(level_at, v8, load8f, r, r, r, r, 1, 1, 1, 1) /* flow and logit */
 ESTIMATE(flow_at, v4, load4, r, r, r, r)
 
 /* A share of the photometric step as flows from the time to both frames. */
-INLINE v4 both_ways(const struct job *job, long i, long size, float share) {
+INLINE v4 both_ways(const struct job *job, ptrdiff_t i, ptrdiff_t size, float share) {
     const float x = share * job->missed[i], y = share * job->missed[size + i];
     const float before = -job->time, after = 1 - job->time;
     return (v4){before * x, before * y, after * x, after * y};
@@ -169,7 +169,7 @@ INLINE void cubic(const float rest[LANES], float weights[4][LANES]) {
    weights of one lane along and across. */
 INLINE v4 bicubic(const struct job *job, const float *picture, int left, int top,
                   const float along[4][LANES], const float across[4][LANES], int lane) {
-    const long stride = 4L * job->width;
+    const ptrdiff_t stride = (ptrdiff_t)4 * job->width;
     v16 sum = {0};
     if (left >= 0 && top >= 0 && left + 3 < job->width && top + 3 < job->height) {
         const float *from = picture + top * stride + 4 * left;
@@ -212,9 +212,9 @@ INLINE void mix(const struct job *job, struct block *block, int column, int row,
 INLINE v4 bilinear(const struct job *job, const float *picture, const struct block *block, int axis,
                    int lane) {
     const int left = block->whole[axis][lane], top = block->whole[axis + 1][lane];
-    const float *from = picture + 4L * (top * (long)job->width + left);
-    const long right = left < job->width - 1 ? 4 : 0;
-    const long below = top < job->height - 1 ? 4L * job->width : 0;
+    const float *from = picture + (ptrdiff_t)4 * (top * (ptrdiff_t)job->width + left);
+    const ptrdiff_t right = left < job->width - 1 ? 4 : 0;
+    const ptrdiff_t below = top < job->height - 1 ? (ptrdiff_t)4 * job->width : 0;
     const v4 a = load4(from), b = load4(from + right);
     const v4 c = load4(from + below), d = load4(from + below + right);
     const v4 upper = a + block->rest[axis][lane] * (b - a), lower = c + block->rest[axis][lane] * (d - c);
@@ -224,9 +224,9 @@ INLINE v4 bilinear(const struct job *job, const float *picture, const struct blo
 /* The same of eight floats a pixel. */
 INLINE v8 bilinear8(const struct job *job, const float *frame, struct places places, int axis) {
     const int left = places.whole[axis], top = places.whole[axis + 1];
-    const float *from = frame + 8L * (top * (long)job->width + left);
-    const long right = left < job->width - 1 ? 8 : 0;
-    const long below = top < job->height - 1 ? 8L * job->width : 0;
+    const float *from = frame + (ptrdiff_t)8 * (top * (ptrdiff_t)job->width + left);
+    const ptrdiff_t right = left < job->width - 1 ? 8 : 0;
+    const ptrdiff_t below = top < job->height - 1 ? (ptrdiff_t)8 * job->width : 0;
     const v8 a = load8f(from), c = load8f(from + below);
     const v8 upper = a + places.rest[axis] * (load8f(from + right) - a);
     const v8 lower = c + places.rest[axis] * (load8f(from + below + right) - c);

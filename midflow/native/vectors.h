@@ -1,8 +1,7 @@
 /* What every source of the kernels needs: vectors, and threads. */
 
-#define _GNU_SOURCE
-#include <dlfcn.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,15 +18,24 @@ typedef uint16_t h8 __attribute__((vector_size(16)));
 typedef uint16_t h16 __attribute__((vector_size(32)));
 
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__linux__)
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
+INLINE int smaller(int a, int b) { return a < b ? a : b; }
+
+/* Processors that code is compiled for; what is compiled for ANY runs on all of them. */
+enum { ANY, AVX2, AVX512, AVX512_BFLOAT16 };
+#if defined(__x86_64__)
+#define FOR_AVX2 __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt")))
+#define FOR_AVX512                                                                         \
+    __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
+#define FOR_AVX512_BFLOAT16                                                                \
+    __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")))
 #endif
+
+/* The greatest of them that this processor runs. */
+int midflow_processor(void);
 
 /* Does [first, last) of some work, in one of the threads. */
 typedef void midflow_part(const void *work, int first, int last, int thread);
 
-/* Does [0, count) of a work, `each` at a time, in as many threads of the OpenMP that torch has loaded,
-   whose pool is warm; in one where there is none. */
+/* Does [0, count) of a work, `each` at a time, in as many threads of the OpenMP that torch uses,
+   whose pool is warm; in one where none was named. */
 void midflow_share(midflow_part *part, const void *work, int count, int each, int threads);

@@ -13,25 +13,23 @@
    registers, FACTOR what is multiplied: PACKED floats, or pairs of bfloat16. */
 
 PART VEC VARIANT(load)(const ELEMENT *from) {
-#if LANES == 16 && ELEMENT_IS_BFLOAT16 /* by name: compilers take four steps for it */
+#if ELEMENT_IS_BFLOAT16 /* by name: compilers take four steps for it */
     h16 bits;
     memcpy(&bits, from, sizeof bits);
     return (v16)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)bits), 16);
-#elif LANES == 16
-    return NAME(load16)(from);
 #else
-    return NAME(load8)(from);
+    VEC value;
+    memcpy(&value, from, sizeof value);
+    return value;
 #endif
 }
 
 PART void VARIANT(store)(ELEMENT *to, VEC value) {
-#if LANES == 16 && ELEMENT_IS_BFLOAT16
+#if ELEMENT_IS_BFLOAT16
     const __m256bh half = _mm512_cvtneps_pbh((__m512)value);
     memcpy(to, &half, sizeof half);
-#elif LANES == 16
-    NAME(store16)(to, value);
 #else
-    NAME(store8)(to, value);
+    memcpy(to, &value, sizeof value);
 #endif
 }
 
@@ -73,8 +71,8 @@ PART void VARIANT(interpolate)(const VEC *at, const int places, VEC *y) {
 
 /* LANES channels of a tile at all places, `places` a dimension, `step` factors apart. Of the picture
    rows and columns of which every `each`th counts. */
-PART void VARIANT(tile)(const ELEMENT *const *from, long left, long pixel, const int each, const int rows,
-                        const int columns, const int places, FACTOR *to, long step) {
+PART void VARIANT(tile)(const ELEMENT *const *from, ptrdiff_t left, ptrdiff_t pixel, const int each, const int rows,
+                        const int columns, const int places, FACTOR *to, ptrdiff_t step) {
     VEC lines[36], d[6], at[6];
 #pragma GCC unroll 6
     for (int j = 0; j < columns; j++, left += each * pixel) {
@@ -94,14 +92,14 @@ PART void VARIANT(tile)(const ELEMENT *const *from, long left, long pixel, const
 }
 
 /* One product: `rows` tiles times `vectors` vectors of outputs, over `channels`. */
-PART void VARIANT(multiply)(const FACTOR *tiles, long next, const FACTOR *weight, int channels, float *to,
-                            long stride, const int rows, const int vectors) {
+PART void VARIANT(multiply)(const FACTOR *tiles, ptrdiff_t next, const FACTOR *weight, int channels, float *to,
+                            ptrdiff_t stride, const int rows, const int vectors) {
     VEC sum[MOST_ROWS][MOST_VECTORS] = {0};
     for (int c = 0; c < channels; c += PACKED) {
         VEC w[MOST_VECTORS];
 #pragma GCC unroll 16
         for (int v = 0; v < vectors; v++)
-            memcpy(w + v, weight + ((long)c * vectors + v * PACKED) * LANES, sizeof *w);
+            memcpy(w + v, weight + ((ptrdiff_t)c * vectors + v * PACKED) * LANES, sizeof *w);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 16
@@ -141,14 +139,14 @@ INLINE int VARIANT(vectors)(int outputs) {
 PART void VARIANT(products)(const struct convolution *conv, const FACTOR *factors, float *products,
                             int count) {
     const int vectors = VARIANT(vectors)(conv->outputs), block = vectors * LANES;
-    const long next = conv->channels * input_parts(conv), each = rounded(conv->outputs, block);
-    const long stride = each * output_parts(conv), step = spread(conv->most * next, sizeof *factors);
+    const ptrdiff_t next = conv->channels * input_parts(conv), each = rounded(conv->outputs, block);
+    const ptrdiff_t stride = each * output_parts(conv), step = spread(conv->most * next, sizeof *factors);
     const FACTOR *weight = conv->weight;
     for (int place = 0; place < places(conv) * places(conv); place++) {
         const struct range parts = parts_at(conv, place);
         const FACTOR *tiles = factors + place * step + parts.first * conv->channels;
         const int channels = (parts.last - parts.first) * conv->channels;
-        for (long k = 0; k < stride; k += block) {
+        for (ptrdiff_t k = 0; k < stride; k += block) {
             float *to = products + place * spread(conv->most * stride, sizeof *to) + k;
             if (is_nothing(conv, place, k / each)) {
                 for (int t = 0; t < count; t++) memset(to + t * stride, 0, block * sizeof *to);
@@ -162,14 +160,14 @@ PART void VARIANT(products)(const struct convolution *conv, const FACTOR *factor
 #else
             MULTIPLY(MOST_ROWS, MOST_VECTORS);
 #endif
-            weight += (long)channels * block;
+            weight += (ptrdiff_t)channels * block;
         }
     }
 }
 #undef MULTIPLY
 
 /* LANES channels of a tile's pixels: bias, what is added, leaky ReLU. `part`: which of 2 x 2. */
-PART void VARIANT(pixels)(const struct convolution *conv, const float *products, long step, int top,
+PART void VARIANT(pixels)(const struct convolution *conv, const float *products, ptrdiff_t step, int top,
                           int left, int part, int k, const int places) {
     VEC lines[24], at[6], y[4], bias;
     memcpy(&bias, conv->bias + k, sizeof bias);
@@ -185,13 +183,13 @@ PART void VARIANT(pixels)(const struct convolution *conv, const float *products,
     const int parts = conv->kind == UP ? 2 : 1, outputs = conv->outputs;
     const int rows = smaller(4, grid(conv, conv->height) - top);
     const int columns = smaller(4, grid(conv, conv->width) - left);
-    const long line = (long)grid(conv, conv->width) * parts;
+    const ptrdiff_t line = (ptrdiff_t)grid(conv, conv->width) * parts;
     for (int i = 0; i < rows; i++) {
         VARIANT(interpolate)(lines + 6 * i, places, y);
-        const long row = parts * (top + i) + part / 2, column = parts * left + part % 2;
+        const ptrdiff_t row = parts * (top + i) + part / 2, column = parts * left + part % 2;
         for (int j = 0; j < columns; j++) {
             VEC value = y[j] + bias;
-            const long place = (row * line + column + parts * j) * outputs + k;
+            const ptrdiff_t place = (row * line + column + parts * j) * outputs + k;
             if (conv->is_residual) value += VARIANT(load)((const ELEMENT *)conv->x + place);
             VARIANT(store)((ELEMENT *)conv->out + place, VARIANT(larger)(value, conv->slope * value));
         }
@@ -202,7 +200,7 @@ PART void VARIANT(pixels)(const struct convolution *conv, const float *products,
    around the picture. */
 PART void VARIANT(find)(const struct convolution *conv, int top, int left, int span, ELEMENT *patch,
                         const ELEMENT **rows) {
-    const long channels = conv->channels, line = conv->width * channels;
+    const ptrdiff_t channels = conv->channels, line = conv->width * channels;
     const ELEMENT *x = (const ELEMENT *)conv->x + top * line + left * channels;
     if (top >= 0 && left >= 0 && top + span <= conv->height && left + span <= conv->width) {
         for (int i = 0; i < span; i++) rows[i] = x + i * line;
@@ -226,11 +224,11 @@ PART void VARIANT(find)(const struct convolution *conv, int top, int left, int s
 TARGET static void VARIANT(convolve)(const struct convolution *conv, int number, char *scratch) {
     const int across = (grid(conv, conv->width) + 3) / 4, all = count_tiles(conv);
     const int first = number * conv->most, count = smaller(conv->most, all - first);
-    const long stride = rounded(conv->outputs, VARIANT(vectors)(conv->outputs) * LANES) * output_parts(conv);
-    const long next = conv->channels * input_parts(conv), pixel = conv->channels;
+    const ptrdiff_t stride = rounded(conv->outputs, VARIANT(vectors)(conv->outputs) * LANES) * output_parts(conv);
+    const ptrdiff_t next = conv->channels * input_parts(conv), pixel = conv->channels;
     const int span = conv->kind == DOWN ? 9 : 6, size = conv->kind == DOWN ? 8 : 4;
-    const long all_places = places(conv) * places(conv), step = spread(conv->most * next, sizeof(FACTOR));
-    const long product_step = spread(conv->most * stride, sizeof(float));
+    const ptrdiff_t all_places = places(conv) * places(conv), step = spread(conv->most * next, sizeof(FACTOR));
+    const ptrdiff_t product_step = spread(conv->most * stride, sizeof(float));
     float *products = (float *)scratch;
     FACTOR *factors = (FACTOR *)(products + all_places * product_step);
     ELEMENT *patch = (ELEMENT *)(factors + all_places * step);

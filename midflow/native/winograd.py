@@ -1,15 +1,15 @@
 """Convolutions by the kernels of winograd.h, which take 35 to 90 % of the time of oneDNN's."""
 
 import ctypes
+import platform
 
 import torch
 from torch import Tensor
 
-from midflow.native.convolution import SLOPE, Convolution, Form
+from midflow.native.convolution import SLOPE, Convolution, Form, has_onednn
 from midflow.native.library import Buffers, aligned, load_library
 
 _SAME, _UP, _DOWN = range(3)
-_FEWEST = 16  # channels: vectors are that long
 
 
 class _Job(ctypes.Structure):
@@ -107,18 +107,22 @@ def make_convolution(
     weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form
 ) -> AnyConvolution:
     """The quicker one; arguments as of `Convolution`."""
-    few = min(weight.shape[:2]) < _FEWEST or weight.shape[0 if form.transposed else 1] % 2
-    kind = WinogradConvolution if not few and _multiplies(dtype) else Convolution
+    library, is_half = _library(), dtype is torch.bfloat16
+    assert library.midflow_convolution_size() == ctypes.sizeof(_Job)
+    fewest = library.midflow_fewest_channels(is_half)
+    channels = weight.shape[0 if form.transposed else 1]
+    fits = 0 < fewest <= min(weight.shape[:2]) and not (is_half and channels % 2)
+    kind = WinogradConvolution if fits and not _is_slower(dtype) else Convolution
     return kind(weight, bias, dtype, form)
 
 
-def _multiplies(dtype: torch.dtype) -> bool:
-    """Whether the kernels have that type here. AMX multiplies bfloat16 faster than they do."""
-    if dtype is torch.bfloat16 and getattr(torch.cpu, "_is_amx_tile_supported", bool)():
+def _is_slower(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and does better: by AMX, and where the kernels have no AVX2."""
+    if not has_onednn():
         return False
-    library = _library()
-    fits = library.midflow_convolution_size() == ctypes.sizeof(_Job)
-    return fits and bool(library.midflow_multiplies(dtype is torch.bfloat16))
+    if dtype is torch.bfloat16:
+        return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    return platform.machine() in ("x86_64", "AMD64") and _library().midflow_processor() == 0
 
 
 def _library() -> ctypes.CDLL:

@@ -217,3 +217,34 @@ def test_memory_that_runs_out_in_a_kernel_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(library, "load_library", lambda: Library)
     with pytest.raises(MemoryError):
         NativeNetwork(network())(*frames(16, 16), 0.5)
+
+
+@needs_kernels
+@pytest.mark.parametrize("limit", (0, 1, 2))
+@pytest.mark.parametrize("config", (SMALL, RELEASES["4.25"].config), ids=("midflow", "4.25"))
+def test_kernels_for_every_processor_paint_the_same(limit: int, config: object) -> None:
+    kernels = library.load_library()
+    assert kernels is not None
+    net = network() if config is SMALL else IFNet(config).eval()
+    img0, img1 = frames(64, 128)
+    kernels.midflow_limit_processor(limit)
+    try:
+        with torch.inference_mode():
+            assert largest_difference(NativeNetwork(net)(img0, img1), net(img0, img1)) < 2e-3
+    finally:
+        kernels.midflow_limit_processor(3)
+
+
+@needs_kernels
+def test_torchs_openmp_is_found_and_without_one_the_kernels_run_in_one_thread() -> None:
+    kernels, openmp = library.load_library(), library.find_openmp()
+    assert kernels is not None
+    net, (img0, img1) = NativeNetwork(network()), frames(160, 240)
+    with torch.inference_mode():
+        expected = net(img0, img1)
+        try:
+            assert not library.use_openmp(kernels, None)
+            assert largest_difference(net(img0, img1), expected) == 0
+        finally:
+            assert library.use_openmp(kernels, openmp)
+        assert largest_difference(net(img0, img1), expected) == 0

@@ -1,6 +1,6 @@
 """Convolutions by minimal filtering give what torch's give, in every variant of the kernels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,11 +15,9 @@ from midflow.native.library import Buffers, load_library
 from midflow.native.winograd import WinogradConvolution, make_convolution
 
 LIBRARY = load_library()
-pytestmark = pytest.mark.skipif(
-    LIBRARY is None or not LIBRARY.midflow_multiplies(False),
-    reason="installed without a C compiler, or the processor has no AVX2",
-)
-HAS_BFLOAT16 = LIBRARY is not None and bool(LIBRARY.midflow_multiplies(True))
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="installed without a C compiler")
+HAS_BFLOAT16 = LIBRARY is not None and LIBRARY.midflow_fewest_channels(True) > 0
+PROCESSORS = ("any", "AVX2", "AVX-512")
 FORMS = (Form(), Form(transposed=True), Form(stride=2), Form(residual=True))
 
 
@@ -28,11 +26,15 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def limit() -> Iterator[Callable[[bool], None]]:
+@pytest.fixture(params=range(len(PROCESSORS)), ids=PROCESSORS)
+def processor(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The greatest that kernels may be for."""
     assert LIBRARY is not None
-    yield LIBRARY.midflow_limit_variants
-    LIBRARY.midflow_limit_variants(False)
+    if LIBRARY.midflow_processor() < request.param:
+        pytest.skip(f"this processor has no {PROCESSORS[request.param]}")
+    LIBRARY.midflow_limit_processor(request.param)
+    yield request.param
+    LIBRARY.midflow_limit_processor(len(PROCESSORS))
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, form: Form) -> Tensor:
@@ -60,19 +62,12 @@ def draw(
     return torch.randn(1, height, width, channels), weight, torch.randn(outputs)
 
 
-@pytest.mark.parametrize("is_limited", (False, True))
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("size", ((8, 8), (5, 11), (1, 1), (33, 70)))
-@pytest.mark.parametrize("channels, outputs", ((16, 16), (24, 32), (34, 49), (96, 64)))
+@pytest.mark.parametrize("channels, outputs", ((16, 16), (24, 32), (33, 49), (96, 64)))
 def test_every_variant_convolves(
-    limit: Callable[[bool], None],
-    is_limited: bool,
-    form: Form,
-    size: tuple[int, int],
-    channels: int,
-    outputs: int,
+    processor: int, form: Form, size: tuple[int, int], channels: int, outputs: int
 ) -> None:
-    limit(is_limited)
     x, weight, bias = draw(form, *size, channels, outputs)
     found = WinogradConvolution(weight, bias, torch.float32, form)(x, Buffers())
     assert error(found, reference(x, weight, bias, form)) < 3e-6
@@ -98,6 +93,36 @@ def test_any_size_and_width(
     if HAS_BFLOAT16:
         half = WinogradConvolution(weight, bias, torch.bfloat16, form)
         assert error(half(x.bfloat16(), Buffers()), expected) < 2e-2
+
+
+def test_as_few_channels_as_a_vector_holds(processor: int) -> None:
+    assert LIBRARY is not None
+    fewest = LIBRARY.midflow_fewest_channels(False)
+    assert fewest == (16 if PROCESSORS[processor] == "AVX-512" else 8)
+    x, weight, bias = draw(Form(transposed=True), 9, 12, fewest, fewest)
+    convolution = make_convolution(weight, bias, torch.float32, Form(transposed=True))
+    assert (
+        error(convolution(x, Buffers()), reference(x, weight, bias, Form(transposed=True))) < 3e-6
+    )
+    few = make_convolution(weight[:, 1:], bias[1:], torch.float32, Form(transposed=True))
+    assert isinstance(few, Convolution)
+
+
+@pytest.mark.parametrize("form", FORMS[:3], ids=str)
+@pytest.mark.parametrize("leaky", (True, False))
+def test_where_torch_has_no_onednn_it_makes_the_others(
+    monkeypatch: pytest.MonkeyPatch, form: Form, leaky: bool
+) -> None:
+    x, weight, bias = draw(form, 9, 12, 4, 24)
+    form = replace(form, leaky=leaky)
+    convolution = make_convolution(weight, bias, torch.float32, form)
+    assert isinstance(convolution, Convolution)
+    by_onednn = convolution(x, Buffers())
+    monkeypatch.setattr("midflow.native.convolution.has_onednn", bool)
+    found = convolution(x, Buffers())
+    assert found.is_contiguous()
+    assert error(found, reference(x, weight, bias, form)) < 3e-6
+    assert torch.allclose(found, by_onednn, atol=1e-5)
 
 
 @pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor multiplies no bfloat16")
@@ -140,13 +165,17 @@ def test_outputs_take_turns_unless_they_are_kept() -> None:
     assert kept.data_ptr() not in (one.data_ptr(), two.data_ptr())
 
 
-def test_few_or_odd_channels_are_left_to_onednn() -> None:
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+def test_few_channels_are_left_to_onednn_and_odd_ones_in_bfloat16(dtype: torch.dtype) -> None:
+    assert LIBRARY is not None
+    is_half = dtype is torch.bfloat16
+    has_some = LIBRARY.midflow_processor() > 0 and (HAS_BFLOAT16 or not is_half)
     for channels, outputs, is_ours in (
         (4, 32, False),
-        (33, 32, False),
-        (32, 8, False),
+        (33, 32, not is_half),
+        (32, 4, False),
         (32, 17, True),
     ):
         _, weight, bias = draw(Form(), 1, 1, channels, outputs)
-        found = make_convolution(weight, bias, torch.float32, Form())
-        assert isinstance(found, WinogradConvolution) is is_ours
+        found = make_convolution(weight, bias, dtype, Form())
+        assert isinstance(found, WinogradConvolution) is (is_ours and has_some)
