@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from midflow.progress import VideoResult
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
-SPIN_COUNT = "1000"
-"""How long torch's idle threads spin before they sleep. By default they spin for long, which
+WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+"""How long torch's idle threads spin before they sleep, by GNU's and by other OpenMPs. By default they spin for long, which
 starves decoder, encoder and every other program; measured in benchmarks/notes.md."""
 
 
@@ -280,7 +280,8 @@ def doctor(as_json: args.Json = False) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="midflow")

@@ -431,14 +431,15 @@ def test_version_is_that_of_the_package():
     assert call().exit_code == 2
 
 
-def test_idle_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch) -> None:
+@pytest.mark.parametrize("name", cli.WAITING)
+def test_idle_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch, name: str) -> None:
     monkeypatch.setattr(cli, "app", lambda **_: None)
-    for given, expected in ((None, cli.SPIN_COUNT), ("7", "7")):
-        monkeypatch.setenv("GOMP_SPINCOUNT", given or "")
+    for given, expected in ((None, cli.WAITING[name]), ("7", "7")):
+        monkeypatch.setenv(name, given or "")
         if given is None:
-            monkeypatch.delenv("GOMP_SPINCOUNT")
+            monkeypatch.delenv(name)
         cli.main()
-        assert os.environ["GOMP_SPINCOUNT"] == expected
+        assert os.environ[name] == expected
 
 
 def test_slow_motion_is_a_speed(tmp_path):

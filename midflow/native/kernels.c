@@ -75,16 +75,32 @@ static int most = AVX512_BFLOAT16;
 /* For comparisons: which processor is the greatest that code may be for. */
 void midflow_limit_processor(int limit) { most = limit; }
 
-int midflow_processor(void) {
-    int found = ANY;
 #if defined(__x86_64__)
-#define HAS(feature) __builtin_cpu_supports(feature)
-    if (HAS("avx2") && HAS("bmi") && HAS("bmi2") && HAS("fma")) found = AVX2;
-    if (found == AVX2 && HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq")
-        && HAS("avx512vl"))
-        found = HAS("avx512bf16") ? AVX512_BFLOAT16 : AVX512;
+#include <cpuid.h>
+
+/* By CPUID itself: not every compiler brings along what its own question for features needs. Bits as in
+   Intel's Software Developer's Manual, volume 2, CPUID, and volume 1, 13.3 (what the system saves). */
+static int ask_processor(void) {
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, BMI = 1 << 3, AVX2_ITSELF = 1 << 5, BMI2 = 1 << 8, BF16 = 1 << 5 };
+    const unsigned for_avx2 = BMI | AVX2_ITSELF | BMI2;
+    const unsigned for_avx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31; /* F DQ CD BW VL */
+    unsigned a, b, c, d, features, saved, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (FMA | OSXSAVE)) != (FMA | OSXSAVE)) return ANY;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &features, &c, &d)) return ANY;
+    if ((saved & 0x6) != 0x6 || (features & for_avx2) != for_avx2) return ANY;
+    if ((saved & 0xe6) != 0xe6 || (features & for_avx512) != for_avx512) return AVX2;
+    return a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & BF16 ? AVX512_BFLOAT16 : AVX512;
+}
+#else
+static int ask_processor(void) { return ANY; }
 #endif
-    return found < most ? found : most;
+
+int midflow_processor(void) {
+    static int known = -1; /* several threads may find the same */
+    int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (found < 0) __atomic_store_n(&known, found = ask_processor(), __ATOMIC_RELAXED);
+    return smaller(found, most);
 }
 
 struct shared {

@@ -32,6 +32,7 @@ _KERNELS = (
 )  # fmt: skip
 _TYPES = (torch.float32, torch.bfloat16)
 _LINE = 64  # bytes of a cache line
+_GOMP = "GOMP_parallel"  # of GNU's OpenMP; LLVM's and Intel's, which have it as well or these:
 _KMP = "__kmpc_global_thread_num", "__kmpc_push_num_threads", "__kmpc_fork_call"
 
 
@@ -74,41 +75,39 @@ def load_library() -> ctypes.CDLL | None:
         )
         library.midflow_run_rows.restype = ctypes.c_int
         fits = library.midflow_job_size() == ctypes.sizeof(Job)
+        use_openmp(library, find_openmp())
     except (OSError, AttributeError):
         return None
-    if not fits:
-        return None
-    use_openmp(library, find_openmp())
-    return library
+    return library if fits else None
 
 
-def use_openmp(library: ctypes.CDLL, openmp: ctypes.CDLL | None) -> bool:
-    """Tells the kernels by which functions to start threads.
+def use_openmp(library: ctypes.CDLL, openmp: ctypes.CDLL | None) -> None:
+    """Tells the kernels by whose functions to start threads.
 
     Args:
         library: the kernels.
-        openmp: GNU's, Intel's or LLVM's.
-
-    Returns:
-        Whether it has them; the kernels run in one thread where it has not.
+        openmp: one `find_openmp` gives; None: they run in one thread.
     """
-    library.midflow_use_gomp(None)
-    library.midflow_use_kmp(None, None, None)
-    if hasattr(openmp, "GOMP_parallel"):
-        library.midflow_use_gomp(openmp.GOMP_parallel)
-    elif all(hasattr(openmp, name) for name in _KMP):
-        library.midflow_use_kmp(*(getattr(openmp, name) for name in _KMP))
-    else:
-        return False
-    return True
+    library.midflow_use_gomp(getattr(openmp, _GOMP, None))
+    library.midflow_use_kmp(*(getattr(openmp, name, None) for name in _KMP))
 
 
 def find_openmp() -> ctypes.CDLL | None:
-    """What torch runs its own threads by, or what holds that: there is one pool for both."""
-    if sys.platform != "win32":
-        return ctypes.CDLL(None)
-    found = (Path(torch.__file__).parent / "lib").glob("lib*omp*.dll")
-    return next((ctypes.CDLL(str(path)) for path in found), None)
+    """What torch runs its own threads by, so that there is one pool for both.
+
+    Among what is loaded for all, or in a file of torch's own, which is loaded then.
+    """
+    package = Path(torch.__file__).parent
+    files = [*package.glob("lib/*omp*"), *package.with_name("torch.libs").glob("*omp*")]
+    names = [str(path) for path in files]
+    for name in names if sys.platform == "win32" else [None, *names]:
+        try:
+            openmp = ctypes.CDLL(name)
+        except OSError:
+            continue
+        if hasattr(openmp, _GOMP) or all(hasattr(openmp, name) for name in _KMP):
+            return openmp
+    return None
 
 
 def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:

@@ -23,11 +23,10 @@ INLINE int smaller(int a, int b) { return a < b ? a : b; }
 /* Processors that code is compiled for; what is compiled for ANY runs on all of them. */
 enum { ANY, AVX2, AVX512, AVX512_BFLOAT16 };
 #if defined(__x86_64__)
-#define FOR_AVX2 __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt")))
-#define FOR_AVX512                                                                         \
-    __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
+#define FOR_AVX2 __attribute__((target("avx2,bmi,bmi2,fma")))
+#define FOR_AVX512 __attribute__((target("avx2,bmi,bmi2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
 #define FOR_AVX512_BFLOAT16                                                                \
-    __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")))
+    __attribute__((target("avx2,bmi,bmi2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")))
 #endif
 
 /* The greatest of them that this processor runs. */

@@ -1,6 +1,8 @@
 """The kernels beside the network they stand in for."""
 
+import ctypes
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -239,12 +241,51 @@ def test_kernels_for_every_processor_paint_the_same(limit: int, config: object) 
 def test_torchs_openmp_is_found_and_without_one_the_kernels_run_in_one_thread() -> None:
     kernels, openmp = library.load_library(), library.find_openmp()
     assert kernels is not None
+    assert openmp is not None
     net, (img0, img1) = NativeNetwork(network()), frames(160, 240)
     with torch.inference_mode():
         expected = net(img0, img1)
+        library.use_openmp(kernels, None)
         try:
-            assert not library.use_openmp(kernels, None)
             assert largest_difference(net(img0, img1), expected) == 0
         finally:
-            assert library.use_openmp(kernels, openmp)
-        assert largest_difference(net(img0, img1), expected) == 0
+            library.use_openmp(kernels, openmp)
+
+
+@needs_kernels
+def test_threads_by_whatever_openmp_has() -> None:
+    """Functions as LLVM's and Intel's have them, which call what they are given in turn."""
+    kernels = library.load_library()
+    assert kernels is not None
+    number, place, pointer = ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p
+    part = ctypes.CFUNCTYPE(None, pointer, pointer, pointer)
+    asked: list[int] = []
+
+    @ctypes.CFUNCTYPE(number, place)
+    def number_of_thread(place: int) -> int:
+        return 7
+
+    @ctypes.CFUNCTYPE(None, place, number, number)
+    def push(place: int, thread: int, threads: int) -> None:
+        assert thread == 7
+        asked.append(threads)
+
+    @ctypes.CFUNCTYPE(None, place, number, part, pointer)
+    def fork(place: int, count: int, work: Callable[..., None], shared: int) -> None:
+        assert count == 1
+        for _ in range(asked[-1]):
+            work(None, None, shared)
+
+    net, (img0, img1) = NativeNetwork(network()), frames(160, 240)
+    before = torch.get_num_threads()
+    with torch.inference_mode():
+        expected = net(img0, img1)
+        torch.set_num_threads(3)
+        kernels.midflow_use_gomp(None)
+        kernels.midflow_use_kmp(number_of_thread, push, fork)
+        try:
+            assert largest_difference(net(img0, img1), expected) == 0
+        finally:
+            torch.set_num_threads(before)
+            library.use_openmp(kernels, library.find_openmp())
+    assert set(asked) <= {2, 3} and 3 in asked

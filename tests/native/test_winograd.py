@@ -12,7 +12,7 @@ from torch import Tensor
 
 from midflow.native.convolution import Convolution, Form
 from midflow.native.library import Buffers, load_library
-from midflow.native.winograd import WinogradConvolution, make_convolution
+from midflow.native.winograd import WinogradConvolution, _is_slower, make_convolution
 
 LIBRARY = load_library()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="installed without a C compiler")
@@ -169,7 +169,7 @@ def test_outputs_take_turns_unless_they_are_kept() -> None:
 def test_few_channels_are_left_to_onednn_and_odd_ones_in_bfloat16(dtype: torch.dtype) -> None:
     assert LIBRARY is not None
     is_half = dtype is torch.bfloat16
-    has_some = LIBRARY.midflow_processor() > 0 and (HAS_BFLOAT16 or not is_half)
+    has_some = HAS_BFLOAT16 if is_half else not _is_slower(dtype)
     for channels, outputs, is_ours in (
         (4, 32, False),
         (33, 32, not is_half),
