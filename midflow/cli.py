@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
-"""How long torch's idle threads spin before they sleep, by GNU's and by other OpenMPs. By default they spin for long, which
-starves decoder, encoder and every other program; measured in benchmarks/notes.md."""
+"""How long torch's idle threads spin before they sleep, by GNU's OpenMP and by others. By default
+they spin for long, which starves decoder, encoder and every other program; measured in
+benchmarks/notes.md."""
 
 
 class _Commands(TyperGroup):

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import psutil
 import torch
 
 import midflow
 from midflow.device import choose_device
 from midflow.encoder_probe import ENCODERS, try_encoder
 from midflow.errors import MidflowError
-from midflow.native.library import load_library
+from midflow.native.library import find_openmp, load_library
 from midflow.native.network import has_bfloat16
 from midflow.nets.cache import BUNDLED, cache_folder
 from midflow.nets.checkpoint import load_model
@@ -132,7 +133,8 @@ def _kernels() -> Finding:
         advice = "install a C compiler, then midflow again: painting gets several times quicker"
         return Finding("midflow's kernels", "not compiled", advice=advice)
     multiplied = "bfloat16" if has_bfloat16() else "float32"
-    return Finding("midflow's kernels", f"compiled, convolutions in {multiplied}")
+    advice = "" if find_openmp() else "torch's OpenMP was not found: they run in one thread"
+    return Finding("midflow's kernels", f"compiled, convolutions in {multiplied}", advice=advice)
 
 
 def _cpu_facts() -> dict[str, Any]:
@@ -149,14 +151,9 @@ def _usable_cores() -> int:
 
 
 def _memory() -> str:
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows; macOS knows no available pages
-        return "unknown"
-    limit = _container_limit()
+    memory, limit = psutil.virtual_memory(), _container_limit()
     allowed = f", {_gigabytes(limit)} allowed in this container" if limit else ""
-    return f"{_gigabytes(total)}, {_gigabytes(free)} free{allowed}"
+    return f"{_gigabytes(memory.total)}, {_gigabytes(memory.available)} free{allowed}"
 
 
 def _container_limit() -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from midflow.nets.config import IFNetConfig
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 TILES = (1024, 768, 512, 256)
 NEAR = 0.8  # share of the available memory from which on the estimate is shown
 _GIB = 1 << 30
-_MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate")
 
@@ -137,14 +137,13 @@ def estimate_bytes(config: Any, shape: torch.Size | tuple[int, ...], settings: S
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that can still be had on a device; None where the system does not tell."""
+    """Memory that can still be had on a device; None where nothing tells."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type != "cpu" or not _MEMINFO.exists():
+    if device.type != "cpu":
         return None
-    rows = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    free = int(rows["MemAvailable"].split()[0]) * 1024
+    free = int(psutil.virtual_memory().available)
     limit = _cgroup_room()
     return free if limit is None else min(free, limit)
 

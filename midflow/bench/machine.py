@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import torch
 
 import midflow
@@ -30,7 +31,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "torch_kernels": torch.backends.cpu.get_cpu_capability(),
         "load_average": _load_average(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "device": str(chosen),
         "gpu": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else None,
         "system": platform.platform(),
@@ -63,13 +64,6 @@ def _processor() -> str:
 def _load_average() -> float | None:
     """Threads at work, of all programs, in the minute before."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None
 
 
 def _commit() -> str | None:

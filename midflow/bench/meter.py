@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import torch
 
 from midflow.bench.record import Stage
@@ -88,13 +89,13 @@ def _give_back() -> None:
             trim(0)
 
 
-def _host_peak_mb() -> float | None:
+def _host_peak_mb() -> float:
     if _STATUS.exists():
         lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024 / _MB
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / _MB
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB
