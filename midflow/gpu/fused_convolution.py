@@ -77,26 +77,37 @@ class FusedConvolution:
         """The same before bias and activation, for a kernel that does these itself."""
         return self._convolve(x, finishes=False)
 
+    def tile(self, height: int, width: int) -> Tile:
+        """With which an input of that size is worked on."""
+        stride = self.form.stride
+        return self._tile or choose_tile(
+            triton.cdiv(height, stride),
+            triton.cdiv(width, stride),
+            self.together * self.outputs,
+            self.split,
+            is_half=self.weight.dtype.itemsize == 2,
+            is_exact=self._is_exact(),
+        )
+
+    def _is_exact(self) -> bool:
+        return self.weight.dtype is torch.float32 and not torch.backends.cudnn.allow_tf32
+
     def _convolve(self, x: Tensor, *, finishes: bool) -> Tensor:
         assert x.is_contiguous() and x.shape[-1] == self.channels and x.dtype == self.weight.dtype
         batch, height, width, _ = x.shape
-        stride, lanes = self.form.stride, self.together * self.outputs
+        stride, tile = self.form.stride, self.tile(height, width)
         rows, columns = triton.cdiv(height, stride), triton.cdiv(width, stride)
-        is_exact = x.dtype is torch.float32 and not torch.backends.cudnn.allow_tf32
-        tile = self._tile or choose_tile(
-            rows, columns, lanes, self.split, is_half=x.dtype.itemsize == 2, is_exact=is_exact
-        )
         enlarged = 2 if self.form.transposed else 1
         out = x.new_empty(batch, enlarged * rows, enlarged * columns, self.outputs)
         across, down = triton.cdiv(columns, tile.columns), triton.cdiv(rows, tile.rows)
-        programs = across * down * triton.cdiv(lanes, tile.wide) * self.split
-        convolve_kernel[programs, batch](
+        parts = triton.cdiv(self.together * self.outputs, tile.wide) * self.split
+        convolve_kernel[across * down * parts, batch](
             x, self.weight, self.bias, out, width, height, columns, rows, across,
             channels=self.channels, outputs=self.outputs, stride=stride, split=self.split,
             together=self.together, finishes=finishes, leaky=finishes and self.form.leaky,
-            precision="ieee" if is_exact else "tf32",
-            columns=tile.columns, rows=tile.rows, wide=tile.wide, deep=self.deep,
-            num_warps=tile.warps, num_stages=tile.stages,
+            precision="ieee" if self._is_exact() else "tf32", columns=tile.columns,
+            rows=tile.rows, wide=tile.wide, deep=self.deep, num_warps=tile.warps,
+            num_stages=tile.stages,
         )  # fmt: skip
         return out
 
