@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+# Compiled once for all sizes: what a size is a multiple of makes no difference to the code.
+@triton.jit(do_not_specialize=["width", "height", "out_width", "out_height", "tiles_across"])
 def convolve_kernel(
     x, weight, bias, out, width, height, out_width, out_height, tiles_across,
     channels: tl.constexpr, outputs: tl.constexpr, stride: tl.constexpr, split: tl.constexpr,

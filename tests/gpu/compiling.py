@@ -29,14 +29,15 @@ def signature(kernel: JITFunction, values: dict) -> tuple[dict, dict, dict]:
     types, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(kernel.params):
         value = values[parameter.name]
-        if parameter.is_constexpr or (isinstance(value, int) and value == 1):  # as Triton has it
+        is_special = isinstance(value, int) and not parameter.do_not_specialize
+        if parameter.is_constexpr or (is_special and value == 1):  # as Triton has it
             types[parameter.name], constants[parameter.name] = "constexpr", value
             continue
         if isinstance(value, torch.Tensor):
             types[parameter.name] = _TYPES[value.dtype]
         else:
             types[parameter.name] = "i32" if isinstance(value, int) else "fp32"
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+        if isinstance(value, torch.Tensor) or (is_special and value % 16 == 0):
             attributes[(place,)] = [["tt.divisibility", 16]]
     return types, constants, attributes
 
