@@ -2,11 +2,13 @@
 
     python benchmarks/speed_gpu.py                              # 1080p, on a CUDA device
     python benchmarks/speed_gpu.py --device cpu --size 64x64    # that this script works
+    python benchmarks/speed_gpu.py --json own.json --run "triton float16" "triton float16 own"
 
 A frame is one frame encoded and one painted halfway, as a video of twice the rate asks for, by the
 network alone, on frames that are on the device. Several follow one another without waiting, then
 the device is waited for; runs alternate, medians count. Beside each: PSNR against the first, which
 is torch in float32 (in TF32 where torch's own default is), and the peak of the memory taken.
+"triton float16 own" has midflow's own convolutions in place of cuDNN's.
 
 The floor is the time of the convolutions alone, one after another, as if no cache kept anything
 between them: of each, the longer of its operations at the GPU's peak and its bytes (input, weights,
@@ -32,6 +34,8 @@ import midflow
 from midflow.backends import open_backend
 from midflow.bench.machine import describe_machine
 from midflow.errors import MidflowError
+from midflow.gpu.graphs import Graphs
+from midflow.gpu.network import TritonNetwork
 from midflow.memory import Settings
 from midflow.nets.cache import find_weights
 from midflow.nets.layout import build_network
@@ -108,9 +112,15 @@ def painting(
     model: Any, run: str, device: torch.device, frames: list[torch.Tensor]
 ) -> Callable[[], torch.Tensor]:
     """A call that encodes and paints through the frames; it gives the last one painted."""
-    backend, precision = run.split()
-    opened = open_backend(backend, model, device, Settings(precision), ensemble=False)
-    painter, dtype = opened.painter, getattr(torch, precision)
+    backend, precision, *own = run.split()
+    if own:
+        from midflow.gpu.fused_convolution import FusedConvolution  # needs Triton
+
+        graphs = Graphs() if device.type == "cuda" else None
+        painter: Any = TritonNetwork(model.to(device).eval(), graphs, FusedConvolution)
+    else:
+        painter = open_backend(backend, model, device, Settings(precision), ensemble=False).painter
+    dtype = getattr(torch, precision)
     only = {"only_frame": True} if getattr(painter, "can_omit_flow", False) else {}
     half = torch.tensor([0.5], device=device)
 
@@ -199,7 +209,7 @@ def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[s
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", nargs="*", default=["midflow-2", "4.25"])
-    parser.add_argument("--run", nargs="*", default=RUNS, help='"BACKEND PRECISION"')
+    parser.add_argument("--run", nargs="*", default=RUNS, help='"BACKEND PRECISION [own]"')
     parser.add_argument("--size", default="1920x1080")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=15)

@@ -1,9 +1,12 @@
 """Convolutions by cuDNN, channels last, with bias and activation in one pass behind them."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from midflow.gpu.fused_convolution import FusedConvolution
 from midflow.gpu.launch import finish
 from midflow.native.convolution import Form, with_identity
 
@@ -36,3 +39,8 @@ class Convolution:
         else:
             y = F.conv2d(planes, self.weight, None, self.form.stride, 1)
         return y.permute(0, 2, 3, 1).contiguous()
+
+
+AnyConvolution = Convolution | FusedConvolution
+MakeConvolution = Callable[[Tensor, Tensor, torch.dtype, Form], AnyConvolution]
+"""A class like these: (weight, bias, dtype, form) -> a convolution."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from midflow.gpu import ifnet_launch as launch
-from midflow.gpu.convolution import Convolution
+from midflow.gpu.convolution import AnyConvolution, Convolution, MakeConvolution
 from midflow.gpu.ifnet_launch import HEAD, WORK, Head
 from midflow.gpu.launch import COLORS, interleave
 from midflow.native.convolution import Layers, filled
@@ -18,8 +18,8 @@ _KNOWN = 13  # channels of a head that are used: flow, logit, features
 
 
 class _Block(NamedTuple):
-    inward: tuple[Convolution, ...]
-    lastconv: Convolution
+    inward: tuple[AnyConvolution, ...]
+    lastconv: AnyConvolution
 
 
 class IFNetPainter:
@@ -28,16 +28,19 @@ class IFNetPainter:
     Args:
         model: the network, on the device; its weights are copied.
         dtype: of the elements that convolutions read.
+        make: the class of the convolutions.
     """
 
     encodes_scale = False
     """Whether a frame is encoded otherwise at another flow scale."""
 
-    def __init__(self, model: IFNet, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: IFNet, dtype: torch.dtype, make: MakeConvolution = Convolution
+    ) -> None:
         self.config = model.config
         self.dtype = dtype
         with torch.no_grad():
-            layers = Layers(model.state_dict(), dtype, Convolution)
+            layers = Layers(model.state_dict(), dtype, make)
             self._encoder = (
                 layers.conv("encode.cnn0", filled([0, 1, 2], COLORS), stride=2),
                 layers.conv("encode.cnn1"),
@@ -73,7 +76,7 @@ class IFNetPainter:
         return launch.mix(work0, work1, flow, head, only_frame=only_frame)
 
 
-def _block(layers: Layers[Convolution], k: int, model: IFNet) -> _Block:
+def _block(layers: Layers[AnyConvolution], k: int, model: IFNet) -> _Block:
     name, config = f"block{k}", model.config
     planes = 5 + config.spare + config.features
     return _Block(

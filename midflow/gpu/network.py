@@ -19,6 +19,7 @@ from midflow.nets.pyramid_config import PyramidConfig
 from midflow.recorder import Part
 
 if TYPE_CHECKING:  # they need Triton
+    from midflow.gpu.convolution import MakeConvolution
     from midflow.gpu.ifnet_painter import IFNetPainter
     from midflow.gpu.pyramid_painter import PyramidPainter
 
@@ -67,14 +68,18 @@ class TritonNetwork:
     Args:
         model: the network, of which `why_not` says nothing, on its device; its weights are copied.
         graphs: records what is done for a size; None does it as it is.
+        make: the class of the convolutions; None: cuDNN's, `midflow.gpu.convolution.Convolution`.
     """
 
     can_omit_flow = True
 
-    def __init__(self, model: Any, graphs: Graphs | None = None) -> None:
+    def __init__(
+        self, model: Any, graphs: Graphs | None = None, make: "MakeConvolution | None" = None
+    ) -> None:
         self.config = model.config
         self._model = model
         self._graphs = graphs
+        self._make = make
         self._device = next(model.parameters()).device
         self._painters: dict[torch.dtype, PyramidPainter | IFNetPainter] = {}
 
@@ -174,15 +179,21 @@ class TritonNetwork:
         kind = self._device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         if dtype not in self._painters:
-            self._painters[dtype] = _make_painter(self._model, dtype)
+            self._painters[dtype] = _make_painter(self._model, dtype, self._make)
         return self._painters[dtype]
 
 
-def _make_painter(model: Any, dtype: torch.dtype) -> "PyramidPainter | IFNetPainter":
+def _make_painter(
+    model: Any, dtype: torch.dtype, make: "MakeConvolution | None"
+) -> "PyramidPainter | IFNetPainter":
+    from midflow.gpu.convolution import Convolution
     from midflow.gpu.ifnet_painter import IFNetPainter
     from midflow.gpu.pyramid_painter import PyramidPainter
 
-    return IFNetPainter(model, dtype) if isinstance(model, IFNet) else PyramidPainter(model, dtype)
+    make = make or Convolution
+    if isinstance(model, IFNet):
+        return IFNetPainter(model, dtype, make)
+    return PyramidPainter(model, dtype, make)
 
 
 def _pair(side: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from midflow.gpu.convolution import Convolution
+from midflow.gpu.convolution import AnyConvolution, Convolution, MakeConvolution
 from midflow.gpu.launch import COLORS, PASSING_SLOTS, slots
 from midflow.native.convolution import Channels, Layers, filled
 from midflow.native.packing import Convolutions, arrange
@@ -11,9 +11,11 @@ from midflow.nets.pyramid_blocks import PASSING
 from midflow.nets.pyramid_config import PyramidConfig
 
 
-def pack(model: PyramidNet, dtype: torch.dtype) -> Convolutions[Convolution]:
+def pack(
+    model: PyramidNet, dtype: torch.dtype, make: MakeConvolution = Convolution
+) -> Convolutions[AnyConvolution]:
     """Arranges the weights, which stay on their device, for elements of `dtype`."""
-    layers = Layers(model.state_dict(), dtype, Convolution)
+    layers = Layers(model.state_dict(), dtype, make)
     colors, merged = filled([0, 1, 2], COLORS), _merge_channels(model.config)
     return arrange(layers, model.config, colors, merged)
 

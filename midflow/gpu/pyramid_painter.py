@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.gpu import launch
+from midflow.gpu.convolution import Convolution, MakeConvolution
 from midflow.gpu.launch import Level, Whole
 from midflow.gpu.packing import pack
 from midflow.nets.prediction import Encoded, Prediction
@@ -18,16 +19,19 @@ class PyramidPainter:
     Args:
         model: the network, on the device; its weights are copied.
         dtype: of the elements that convolutions read.
+        make: the class of the convolutions.
     """
 
     encodes_scale = True
     """Whether a frame is encoded otherwise at another flow scale."""
 
-    def __init__(self, model: PyramidNet, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: PyramidNet, dtype: torch.dtype, make: MakeConvolution = Convolution
+    ) -> None:
         self.config = model.config
         self.dtype = dtype
         with torch.no_grad():
-            self._convolutions = pack(model, dtype)
+            self._convolutions = pack(model, dtype, make)
 
     def encode(self, image: Tensor, flow_scale: float) -> Encoded:
         """Range (at least [0, 1]) and pixels of the picture, each level's picture and features.
