@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from midflow.errors import OptionError
+from midflow.native import overlay as native
 from midflow.nets.photometric import slopes
 from midflow.nets.prediction import Prediction
 from midflow.nets.warp import read_at, warp
@@ -151,6 +152,11 @@ def still_overlay(img0: Tensor, img1: Tensor) -> Tensor:
         img0: (B, 3, H, W) in [0, 1].
         img1: likewise; the order does not matter.
     """
+    if native.can_run(img0) and native.can_run(img1):
+        return native.still_overlay(
+            img0, img1, edge=EDGE**2, aligned=ALIGNED, noise=NOISE, share=SHARE, loudest=LOUDEST,
+            reach=REACH, company=COMPANY, company_reach=_COMPANY_REACH, soft=SOFT,
+        )  # fmt: skip
     slope = _still_slope(_luma(img0), _luma(img1))
     if not bool(slope.any()):
         return slope
@@ -190,7 +196,7 @@ def without_ghosts(prediction: Prediction, img0: Tensor, img1: Tensor, still: Te
     """
     frame, flow, weight = prediction
     cover = _expand(largest(still, 1), len(frame))
-    carried0, carried1 = _carried(cover, flow[:, :2]), _carried(cover, flow[:, 2:])
+    carried0, carried1 = _carried(cover, flow)
     is_led = (carried0 + carried1)[:, 0] > 0
     if not bool(is_led.any()):
         return frame
@@ -254,10 +260,18 @@ def _read(image: Tensor, sample: Tensor, places: Tensor) -> Tensor:
     return torch.cat([read_at(image[i : i + 1], part) for i, part in enumerate(parts)])
 
 
-def _carried(cover: Tensor, flow: Tensor) -> Tensor:
-    """How much of each pixel beside the overlay is taken from it, (T, 1, H, W) in [0, 1]."""
-    is_led_away = flow.square().sum(1, keepdim=True) > _LED_AWAY**2
-    return warp(cover, flow) * (1 - cover) * is_led_away
+def _carried(cover: Tensor, flow: Tensor) -> list[Tensor]:
+    """How much of each pixel beside the overlay is taken from it in either frame, by a flow of 4.
+
+    (T, 1, H, W) in [0, 1] each.
+    """
+    if native.can_run(cover) and native.can_run(flow):
+        return list(torch.split(native.carried(cover, flow, _LED_AWAY**2), 1, 1))
+    found = []
+    for led in torch.split(flow, 2, 1):
+        is_led_away = led.square().sum(1, keepdim=True) > _LED_AWAY**2
+        found.append(warp(cover, led) * (1 - cover) * is_led_away)
+    return found
 
 
 def _expand(x: Tensor, batch: int) -> Tensor:

@@ -15,6 +15,13 @@ from tests.crossfade import CrossFade
 SIZE = (96, 160)
 
 
+@pytest.fixture(autouse=True, params=(True, False), ids=("kernels", "torch"))
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to the same."""
+    if not request.param:
+        monkeypatch.setattr("midflow.native.overlay.can_run", lambda image: False)
+
+
 def scene(shift=0, seed=0):
     """Soft blots, none of them white, that move to the right, (1, 3, 96, 160)."""
     coarse = torch.rand(1, 3, 8, 24, generator=torch.Generator().manual_seed(seed))

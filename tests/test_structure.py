@@ -52,7 +52,7 @@ ALLOWED = {
         "video",
     },
     "evaluate": {"errors", "evaluate", "flow_picture", "interpolator", "nets", "video"},
-    "overlay": {"errors", "nets", "places", "video"},
+    "overlay": {"errors", "native", "nets", "places", "video"},
     "places": set(),
     "wires": {"places"},
     "wire_painter": {"nets", "places", "wires"},

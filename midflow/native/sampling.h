@@ -32,19 +32,6 @@ INLINE v4 color_at(const float *lines, ptrdiff_t stride, int x) {
     return (v4){lines[x], lines[stride + x], lines[2 * stride + x]};
 }
 
-#define LIMITS(vector, mask, name)                                                         \
-    /* The lesser and, `b` where `a` is no number, the greater of two. */                  \
-    INLINE vector name##_least(vector a, vector b) {                                       \
-        const mask is_less = a < b;                                                        \
-        return (vector)(((mask)a & is_less) | ((mask)b & ~is_less));                       \
-    }                                                                                      \
-    INLINE vector name##_greatest(vector a, vector b) {                                    \
-        const mask is_more = a > b;                                                        \
-        return (vector)(((mask)a & is_more) | ((mask)b & ~is_more));                       \
-    }
-LIMITS(v4, i4, v4)
-LIMITS(v16, i16x, v16)
-
 INLINE float inside(float place, int length) {
     place = place > 0 ? place : 0;
     return place < length - 1 ? place : length - 1;

@@ -18,6 +18,19 @@ typedef uint16_t h8 __attribute__((vector_size(16)));
 typedef uint16_t h16 __attribute__((vector_size(32)));
 
 #define INLINE static inline __attribute__((always_inline))
+#define LIMITS(vector, mask, name)                                                         \
+    /* The lesser and, `b` where `a` is no number, the greater of two. */                  \
+    INLINE vector name##_least(vector a, vector b) {                                       \
+        const mask is_less = a < b;                                                        \
+        return (vector)(((mask)a & is_less) | ((mask)b & ~is_less));                       \
+    }                                                                                      \
+    INLINE vector name##_greatest(vector a, vector b) {                                    \
+        const mask is_more = a > b;                                                        \
+        return (vector)(((mask)a & is_more) | ((mask)b & ~is_more));                       \
+    }
+LIMITS(v4, i4, v4)
+LIMITS(v16, i16x, v16)
+
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
 /* Processors that code is compiled for; what is compiled for ANY runs on all of them. */

@@ -1,0 +1,284 @@
+/* Still overlays: what midflow/overlay.py says of two frames, in passes over their rows. */
+
+#include "vectors.h"
+
+#define LANES 16
+#define TILE 256       /* columns at a time */
+#define MOST_REACH 4
+#define CELL_BITS 3    /* a cell is of 8 x 8 pixels */
+
+/* midflow/native/overlay.py fills the same. Pictures are planes of (height, width). */
+struct overlay {
+    int32_t height, width, reach, company_reach;
+    float edge, aligned, noise, share, loudest, company, soft, led_away; /* edge, led_away: squares */
+    const float *img0, *img1; /* three planes each */
+    float *luma0, *luma1, *slope, *still;
+    uint8_t *has_edges; /* of each row */
+    uint8_t *lies, *edges, *near, *kept;
+    const float *cover, *flow; /* one plane, and four */
+    float *carried;            /* two planes */
+    uint8_t *cells;
+};
+
+INLINE int greater(int a, int b) { return a > b ? a : b; }
+
+/* `count` values of windows from column x on, `reach` around the pixel along both sides; what lies
+   beyond the picture is 0. */
+#define WINDOWS(name, type, JOIN)                                                          \
+    INLINE void name(const struct overlay *job, const type *plane, int reach, int y, int x, int count, type *to) { \
+        type down[TILE + 2 * MOST_REACH] = {0};                                            \
+        const int first = greater(0, x - reach), last = smaller(job->width, x + count + reach); \
+        const int end = smaller(job->height, y + reach + 1);                               \
+        for (int row = greater(0, y - reach); row < end; row++) {                          \
+            const type *from = plane + (ptrdiff_t)row * job->width;                        \
+            type *sums = down + reach - x;                                                 \
+            for (int k = first; k < last; k++) sums[k] = JOIN(sums[k], from[k]);           \
+        }                                                                                  \
+        memcpy(to, down, count * sizeof *to);                                              \
+        for (int k = 1; k <= 2 * reach; k++)                                               \
+            for (int j = 0; j < count; j++) to[j] = JOIN(to[j], down[j + k]);              \
+    }
+#define MORE(a, b) ((a) > (b) ? (a) : (b))
+#define SUM(a, b) ((a) + (b))
+WINDOWS(largest_float, float, MORE)
+WINDOWS(largest_byte, uint8_t, MORE)
+WINDOWS(sum_bytes, uint8_t, SUM)
+
+/* How many pixels of a window along one side lie in the picture. */
+INLINE int within(int place, int reach, int length) {
+    return smaller(length - 1, place + reach) - greater(0, place - reach) + 1;
+}
+
+/* Whether nothing is protected in a row or beside it: no still edge is near. */
+INLINE int is_quiet(const struct overlay *job, int y) {
+    const int end = smaller(job->height, y + job->reach + 2);
+    for (int row = greater(0, y - job->reach - 1); row < end; row++)
+        if (job->has_edges[row]) return 0;
+    return 1;
+}
+
+INLINE void luma_rows(const struct overlay *job, int first, int last) {
+    const ptrdiff_t size = (ptrdiff_t)job->height * job->width, end = (ptrdiff_t)last * job->width;
+    for (ptrdiff_t i = (ptrdiff_t)first * job->width; i < end; i++) {
+        job->luma0[i] = (job->img0[i] + job->img0[size + i] + job->img0[2 * size + i]) / 3;
+        job->luma1[i] = (job->img1[i] + job->img1[size + i] + job->img1[2 * size + i]) / 3;
+    }
+}
+
+INLINE float still_slope(const struct overlay *job, ptrdiff_t right, ptrdiff_t left, ptrdiff_t below,
+                         ptrdiff_t above) {
+    const float x0 = job->luma0[right] - job->luma0[left], y0 = job->luma0[below] - job->luma0[above];
+    const float x1 = job->luma1[right] - job->luma1[left], y1 = job->luma1[below] - job->luma1[above];
+    const float both = x0 * x1 + y0 * y1, lengths = (x0 * x0 + y0 * y0) * (x1 * x1 + y1 * y1);
+    const float limit = MORE(job->edge, job->aligned * sqrtf(lengths));
+    return both > limit ? sqrtf(both) : 0;
+}
+
+INLINE void slope_rows(const struct overlay *job, int first, int last) {
+    const int width = job->width;
+    for (int y = first; y < last; y++) {
+        const ptrdiff_t row = (ptrdiff_t)y * width;
+        const ptrdiff_t above = y ? row - width : row, below = y + 1 < job->height ? row + width : row;
+        float *slope = job->slope + row, most = 0;
+        for (int x = 1; x < width - 1; x++)
+            slope[x] = still_slope(job, row + x + 1, row + x - 1, below + x, above + x);
+        for (int x = 0; x < width; x += greater(1, width - 1)) /* both ends: the border is repeated */
+            slope[x] = still_slope(job, row + smaller(x + 1, width - 1), row + greater(x - 1, 0), below + x, above + x);
+        for (int x = 0; x < width; x++) most = MORE(most, slope[x]);
+        job->has_edges[y] = most > 0;
+    }
+}
+
+INLINE void lies_rows(const struct overlay *job, int first, int last) {
+    const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
+    for (int y = first; y < last; y++)
+        for (int x = 0; x < job->width; x += TILE) {
+            const int count = smaller(TILE, job->width - x);
+            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
+            float steepest[TILE];
+            if (is_quiet(job, y)) {
+                memset(job->lies + i, 0, count);
+                memset(job->edges + i, 0, count);
+                continue;
+            }
+            largest_float(job, job->slope, job->reach, y, x, count, steepest);
+            for (int k = 0; k < count; k++) {
+                const float *a = job->img0 + i + k, *b = job->img1 + i + k;
+                const float change = MORE(MORE(fabsf(*a - *b), fabsf(a[size] - b[size])), fabsf(a[2 * size] - b[2 * size]));
+                const float least = MORE(job->share * steepest[k], job->noise);
+                const float allowed = least < job->loudest ? least : job->loudest;
+                job->lies[i + k] = change <= allowed;
+                job->edges[i + k] = (change <= allowed) & (job->slope[i + k] > 0);
+            }
+        }
+}
+
+INLINE void near_rows(const struct overlay *job, int first, int last) {
+    for (int y = first; y < last; y++)
+        for (int x = 0; x < job->width; x += TILE) {
+            const int count = smaller(TILE, job->width - x);
+            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
+            uint8_t around[TILE];
+            if (is_quiet(job, y)) {
+                memset(job->near + i, 0, count);
+                continue;
+            }
+            largest_byte(job, job->edges, job->reach, y, x, count, around);
+            for (int k = 0; k < count; k++) job->near[i + k] = around[k] & job->lies[i + k];
+        }
+}
+
+INLINE void kept_rows(const struct overlay *job, int first, int last) {
+    const int reach = job->company_reach;
+    for (int y = first; y < last; y++)
+        for (int x = 0; x < job->width; x += TILE) {
+            const int count = smaller(TILE, job->width - x), high = within(y, reach, job->height);
+            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
+            uint8_t around[TILE];
+            if (is_quiet(job, y)) {
+                memset(job->kept + i, 0, count);
+                continue;
+            }
+            sum_bytes(job, job->near, reach, y, x, count, around);
+            for (int k = 0; k < count; k++) {
+                const float share = (float)around[k] / (high * within(x + k, reach, job->width));
+                job->kept[i + k] = job->near[i + k] & (share > job->company);
+            }
+        }
+}
+
+INLINE void still_rows(const struct overlay *job, int first, int last) {
+    for (int y = first; y < last; y++)
+        for (int x = 0; x < job->width; x += TILE) {
+            const int count = smaller(TILE, job->width - x), high = within(y, 1, job->height);
+            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
+            uint8_t around[TILE];
+            if (is_quiet(job, y)) {
+                memset(job->still + i, 0, count * sizeof *job->still);
+                continue;
+            }
+            sum_bytes(job, job->kept, 1, y, x, count, around);
+            for (int k = 0; k < count; k++) {
+                const float share = (float)around[k] / (high * within(x + k, 1, job->width));
+                job->still[i + k] = job->kept[i + k] ? 1 : job->soft * share;
+            }
+        }
+}
+
+INLINE int cells_across(const struct overlay *job) { return (job->width >> CELL_BITS) + 1; }
+
+/* Rows of cells: whether something is covered in one, or in the row or column behind it. */
+INLINE void cells_rows(const struct overlay *job, int first, int last) {
+    const int side = 1 << CELL_BITS, across = cells_across(job);
+    for (int row = first; row < last; row++) {
+        memset(job->cells + (ptrdiff_t)row * across, 0, across);
+        const int end = smaller(job->height, (row + 1) * side + 1);
+        for (int y = row * side; y < end; y++)
+            for (int cell = 0; cell < across; cell++) {
+                const float *cover = job->cover + (ptrdiff_t)y * job->width + cell * side;
+                const int count = smaller(side + 1, job->width - cell * side);
+                int found = 0;
+                for (int k = 0; k < count; k++) found |= cover[k] > 0;
+                job->cells[(ptrdiff_t)row * across + cell] |= found;
+            }
+    }
+}
+
+INLINE float cover_at(const struct overlay *job, int left, int top, float across, float down) {
+    const float *from = job->cover + (ptrdiff_t)top * job->width + left;
+    const int right = left < job->width - 1;
+    const ptrdiff_t below = top < job->height - 1 ? job->width : 0;
+    const float upper = from[0] + across * (from[right] - from[0]);
+    const float lower = from[below] + across * (from[below + right] - from[below]);
+    return upper + down * (lower - upper);
+}
+
+INLINE void carried_rows(const struct overlay *job, int first, int last) {
+    const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
+    for (int y = first; y < last; y++)
+        for (int x = 0; x < job->width; x += LANES) {
+            const int count = smaller(LANES, job->width - x);
+            const ptrdiff_t start = (ptrdiff_t)y * job->width + x;
+            for (int way = 0; way < 2; way++) {
+                v16 flow[2] = {{0}}, place[2];
+                i16x whole[2];
+                float found[LANES] = {0};
+                for (int k = 0; k < 2; k++) {
+                    memcpy(flow + k, job->flow + (2 * way + k) * size + start, count * sizeof(float));
+                    for (int lane = 0; lane < LANES; lane++) place[k][lane] = k ? y : x + lane;
+                    place[k] = v16_greatest(place[k] + flow[k], (v16){0});
+                    const float end = (k ? job->height : job->width) - 1;
+                    place[k] = v16_least(place[k], (v16){0} + end);
+                    whole[k] = __builtin_convertvector(place[k], i16x);
+                    place[k] -= __builtin_convertvector(whole[k], v16);
+                }
+                const i16x is_led = flow[0] * flow[0] + flow[1] * flow[1] > job->led_away;
+                const i16x cells = (whole[1] >> CELL_BITS) * cells_across(job) + (whole[0] >> CELL_BITS);
+                for (int lane = 0; lane < count; lane++)
+                    if (is_led[lane] && job->cells[cells[lane]])
+                        found[lane] = cover_at(job, whole[0][lane], whole[1][lane], place[0][lane], place[1][lane])
+                                    * (1 - job->cover[start + lane]);
+                memcpy(job->carried + way * size + start, found, count * sizeof *found);
+            }
+        }
+}
+
+typedef void pass(const struct overlay *, int, int);
+
+#if defined(__x86_64__)
+#define PROCESSORS 3
+#define COPY(f, processor, target)                                                         \
+    target static void f##_##processor(const struct overlay *job, int first, int last) {   \
+        const struct overlay own = *job;                                                   \
+        f##_rows(&own, first, last);                                                       \
+    }
+#define COPIES(f) COPY(f, any, ) COPY(f, avx2, FOR_AVX2) COPY(f, avx512, FOR_AVX512)
+#define ENTRY(f) {f##_any, f##_avx2, f##_avx512}
+#else
+#define PROCESSORS 1
+#define COPIES(f)
+#define ENTRY(f) {f##_rows}
+#endif
+COPIES(luma)
+COPIES(slope)
+COPIES(lies)
+COPIES(near)
+COPIES(kept)
+COPIES(still)
+COPIES(cells)
+COPIES(carried)
+
+struct passing {
+    const struct overlay *job;
+    pass *pass;
+};
+
+static void run_pass(const void *work, int first, int last, int thread) {
+    const struct passing *passing = work;
+    (void)thread;
+    passing->pass(passing->job, first, last);
+}
+
+static void run_passes(const struct overlay *job, pass *const (*passes)[PROCESSORS], int count, int rows,
+                       int threads) {
+    for (int k = 0; k < count; k++) {
+        const struct passing passing = {job, passes[k][smaller(midflow_processor(), PROCESSORS - 1)]};
+        midflow_share(run_pass, &passing, rows, greater(16, rows / (4 * threads)), threads);
+    }
+}
+
+/* Fills job->still. */
+void midflow_find_still(const struct overlay *job, int threads) {
+    static pass *const passes[][PROCESSORS] = {
+        ENTRY(luma), ENTRY(slope), ENTRY(lies), ENTRY(near), ENTRY(kept), ENTRY(still)};
+    run_passes(job, passes, 6, job->height, threads);
+}
+
+/* Fills job->carried. */
+void midflow_find_carried(const struct overlay *job, int threads) {
+    static pass *const cells[][PROCESSORS] = {ENTRY(cells)}, *const carried[][PROCESSORS] = {ENTRY(carried)};
+    run_passes(job, cells, 1, (job->height >> CELL_BITS) + 1, threads);
+    run_passes(job, carried, 1, job->height, threads);
+}
+
+int midflow_overlay_size(void) { return sizeof(struct overlay); }
