@@ -12,7 +12,7 @@ struct overlay {
     int32_t height, width, reach, company_reach;
     float edge, aligned, noise, share, loudest, company, soft, led_away; /* edge, led_away: squares */
     const float *img0, *img1; /* three planes each */
-    float *luma0, *luma1, *slope, *still;
+    float *slope, *still;
     uint8_t *has_edges; /* of each row */
     uint8_t *lies, *edges, *near, *kept;
     const float *cover, *flow; /* one plane, and four */
@@ -57,34 +57,33 @@ INLINE int is_quiet(const struct overlay *job, int y) {
     return 1;
 }
 
-INLINE void luma_rows(const struct overlay *job, int first, int last) {
-    const ptrdiff_t size = (ptrdiff_t)job->height * job->width, end = (ptrdiff_t)last * job->width;
-    for (ptrdiff_t i = (ptrdiff_t)first * job->width; i < end; i++) {
-        job->luma0[i] = (job->img0[i] + job->img0[size + i] + job->img0[2 * size + i]) / 3;
-        job->luma1[i] = (job->img1[i] + job->img1[size + i] + job->img1[2 * size + i]) / 3;
-    }
-}
-
-INLINE float still_slope(const struct overlay *job, ptrdiff_t right, ptrdiff_t left, ptrdiff_t below,
-                         ptrdiff_t above) {
-    const float x0 = job->luma0[right] - job->luma0[left], y0 = job->luma0[below] - job->luma0[above];
-    const float x1 = job->luma1[right] - job->luma1[left], y1 = job->luma1[below] - job->luma1[above];
-    const float both = x0 * x1 + y0 * y1, lengths = (x0 * x0 + y0 * y0) * (x1 * x1 + y1 * y1);
-    const float limit = MORE(job->edge, job->aligned * sqrtf(lengths));
-    return both > limit ? sqrtf(both) : 0;
+/* Lumas of `count` pixels from column x on, and of one on either side; the border is repeated. */
+INLINE void luma(const struct overlay *job, const float *image, int y, int x, int count, float *to) {
+    const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
+    const float *row = image + (ptrdiff_t)(y < 0 ? 0 : smaller(y, job->height - 1)) * job->width + x;
+    for (int k = 0; k < count; k++) to[k + 1] = (row[k] + row[size + k] + row[2 * size + k]) / 3;
+    const int before = x ? -1 : 0, after = x + count < job->width ? count : count - 1;
+    to[0] = (row[before] + row[size + before] + row[2 * size + before]) / 3;
+    to[count + 1] = (row[after] + row[size + after] + row[2 * size + after]) / 3;
 }
 
 INLINE void slope_rows(const struct overlay *job, int first, int last) {
-    const int width = job->width;
     for (int y = first; y < last; y++) {
-        const ptrdiff_t row = (ptrdiff_t)y * width;
-        const ptrdiff_t above = y ? row - width : row, below = y + 1 < job->height ? row + width : row;
-        float *slope = job->slope + row, most = 0;
-        for (int x = 1; x < width - 1; x++)
-            slope[x] = still_slope(job, row + x + 1, row + x - 1, below + x, above + x);
-        for (int x = 0; x < width; x += greater(1, width - 1)) /* both ends: the border is repeated */
-            slope[x] = still_slope(job, row + smaller(x + 1, width - 1), row + greater(x - 1, 0), below + x, above + x);
-        for (int x = 0; x < width; x++) most = MORE(most, slope[x]);
+        float most = 0;
+        for (int x = 0; x < job->width; x += TILE) {
+            const int count = smaller(TILE, job->width - x);
+            float *slope = job->slope + (ptrdiff_t)y * job->width + x, lines[2][3][TILE + 2];
+            for (int k = 0; k < 6; k++)
+                luma(job, k < 3 ? job->img0 : job->img1, y + k % 3 - 1, x, count, lines[k / 3][k % 3]);
+            for (int k = 0; k < count; k++) {
+                const float x0 = lines[0][1][k + 2] - lines[0][1][k], y0 = lines[0][2][k + 1] - lines[0][0][k + 1];
+                const float x1 = lines[1][1][k + 2] - lines[1][1][k], y1 = lines[1][2][k + 1] - lines[1][0][k + 1];
+                const float both = x0 * x1 + y0 * y1, lengths = (x0 * x0 + y0 * y0) * (x1 * x1 + y1 * y1);
+                const float limit = MORE(job->edge, job->aligned * sqrtf(lengths));
+                slope[k] = both > limit ? sqrtf(MORE(both, 0)) : 0;
+                most = MORE(most, slope[k]);
+            }
+        }
         job->has_edges[y] = most > 0;
     }
 }
@@ -239,7 +238,6 @@ typedef void pass(const struct overlay *, int, int);
 #define COPIES(f)
 #define ENTRY(f) {f##_rows}
 #endif
-COPIES(luma)
 COPIES(slope)
 COPIES(lies)
 COPIES(near)
@@ -270,8 +268,8 @@ static void run_passes(const struct overlay *job, pass *const (*passes)[PROCESSO
 /* Fills job->still. */
 void midflow_find_still(const struct overlay *job, int threads) {
     static pass *const passes[][PROCESSORS] = {
-        ENTRY(luma), ENTRY(slope), ENTRY(lies), ENTRY(near), ENTRY(kept), ENTRY(still)};
-    run_passes(job, passes, 6, job->height, threads);
+        ENTRY(slope), ENTRY(lies), ENTRY(near), ENTRY(kept), ENTRY(still)};
+    run_passes(job, passes, 5, job->height, threads);
 }
 
 /* Fills job->carried. */

@@ -1,15 +1,17 @@
 """Still overlays on a CPU: what midflow/overlay.py finds, in fewer passes over the picture."""
 
 import ctypes
+import threading
 
 import torch
 from torch import Tensor
 
-from midflow.native.library import load_library
+from midflow.native.library import Buffers, load_library
 
-_PLANES = ("img0", "img1", "luma0", "luma1", "slope", "still")
+_PLANES = ("img0", "img1", "slope", "still")
 _BYTES = ("has_edges", "lies", "edges", "near", "kept")
 _MOST_REACH = 4
+_kept = threading.local()  # memory that each thread works in
 
 
 class _Job(ctypes.Structure):
@@ -47,9 +49,10 @@ def still_overlay(img0: Tensor, img1: Tensor, **rule: float) -> Tensor:
     assert max(rule["reach"], rule["company_reach"]) <= _MOST_REACH
     batch, _, height, width = img0.shape
     found = torch.empty(batch, 1, height, width)
-    planes, masks = torch.empty(3, height, width), torch.empty(5, height, width, dtype=torch.uint8)
+    buffers = _buffers(height, width)
+    masks = buffers.get("masks", (len(_BYTES), height, width), torch.uint8)
     job = _Job(height=height, width=width, **rule)
-    job.luma0, job.luma1, job.slope = (plane.data_ptr() for plane in planes)
+    job.slope = buffers.get("slope", (height, width)).data_ptr()
     for name, mask in zip(_BYTES, masks, strict=True):
         setattr(job, name, mask.data_ptr())
     for before, after, still in zip(img0.contiguous(), img1.contiguous(), found, strict=True):
@@ -61,20 +64,31 @@ def still_overlay(img0: Tensor, img1: Tensor, **rule: float) -> Tensor:
 def carried(cover: Tensor, flow: Tensor, led_away: float) -> Tensor:
     """How much of each pixel is taken from what is covered, by either flow: (T, 2, H, W).
 
+    What it gives is overwritten by the thread's next call.
+
     Args:
         cover: (T, 1, H, W), of which `can_run` says yes.
         flow: (T, 4, H, W) float32, in pixels to frame 0 and to frame 1.
         led_away: square of the flow from which on it is.
     """
     batch, _, height, width = flow.shape
-    found = torch.empty(batch, 2, height, width)
-    cells = torch.empty((height // 8 + 1) * (width // 8 + 1), dtype=torch.uint8)
+    buffers = _buffers(height, width)
+    found = buffers.get("carried", (batch, 2, height, width))
+    cells = buffers.get("cells", (height // 8 + 1, width // 8 + 1), torch.uint8)
     job = _Job(height=height, width=width, led_away=led_away, cells=cells.data_ptr())
     parts = (x.contiguous() for x in (cover, flow))
     for covered, led, taken in zip(*parts, found, strict=True):
         job.cover, job.flow, job.carried = (x.data_ptr() for x in (covered, led, taken))
         _library().midflow_find_carried(ctypes.byref(job), torch.get_num_threads())
     return found
+
+
+def _buffers(height: int, width: int) -> Buffers:
+    if not hasattr(_kept, "buffers"):
+        _kept.buffers = Buffers()
+    buffers: Buffers = _kept.buffers
+    buffers.fit((height, width))
+    return buffers
 
 
 def _library() -> ctypes.CDLL:
