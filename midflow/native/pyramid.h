@@ -267,7 +267,8 @@ KERNEL(paint) {
         const struct line line = line_at(job, y);
         for (int x = 0; x < width; x += LANES) {
             const int count = width - x < LANES ? width - x : LANES;
-            struct block block = {{{0}}};
+            struct block block;
+            if (count < LANES) memset(&block, 0, sizeof block);
             for (int lane = 0; lane < count; lane++) {
                 const int column = x + lane;
                 const ptrdiff_t i = (ptrdiff_t)y * width + column;
