@@ -19,16 +19,10 @@
         const struct job own = *job;                                                       \
         NAME(f##_rows)(&own, first, last);                                                 \
     }
-#undef COPIES
-#if defined(__x86_64__)
-#define COPIES(f) COPY(f, any, ) COPY(f, avx2, FOR_AVX2) COPY(f, avx512, FOR_AVX512)
-#else
-#define COPIES(f) COPY(f, any, )
-#endif
 
 #define KERNEL(f)                                                                          \
     INLINE void NAME(f##_rows)(const struct job *job, int first, int last);                \
-    COPIES(f)                                                                              \
+    EACH_PROCESSOR(COPY, f)                                                                \
     INLINE void NAME(f##_rows)(const struct job *job, int first, int last)
 
 INLINE v8 NAME(load8)(const ELEMENT *from) {
@@ -111,7 +105,7 @@ INLINE void NAME(store16)(ELEMENT *to, v16 value) {
 #endif
 /* Twice `count` elements between four places. */
 #define BLENDS(count, vector)                                                              \
-    INLINE void NAME(blend##count)(const ELEMENT *from, ptrdiff_t right, ptrdiff_t below,            \
+    INLINE void NAME(blend##count)(const ELEMENT *from, ptrdiff_t right, ptrdiff_t below,  \
                                    float across, float down, ELEMENT *to) {                \
         vector a0, a1, b0, b1, c0, c1, d0, d1;                                             \
         NAME(load_pair##count)(from, &a0, &a1);                                            \

@@ -57,10 +57,8 @@ typedef void kernel(const struct job *, int, int);
 
 /* In the order of library.py's list, once for each type and processor. */
 #if defined(__x86_64__)
-#define PROCESSORS 3
 #define ENTRY(f, type) {f##_any_##type, f##_avx2_##type, f##_avx512_##type},
 #else
-#define PROCESSORS 1
 #define ENTRY(f, type) {f##_any_##type},
 #endif
 #define ENTRIES(type)                                                                      \

@@ -224,27 +224,20 @@ INLINE void carried_rows(const struct overlay *job, int first, int last) {
 
 typedef void pass(const struct overlay *, int, int);
 
-#if defined(__x86_64__)
-#define PROCESSORS 3
 #define COPY(f, processor, target)                                                         \
     target static void f##_##processor(const struct overlay *job, int first, int last) {   \
         const struct overlay own = *job;                                                   \
         f##_rows(&own, first, last);                                                       \
     }
-#define COPIES(f) COPY(f, any, ) COPY(f, avx2, FOR_AVX2) COPY(f, avx512, FOR_AVX512)
-#define ENTRY(f) {f##_any, f##_avx2, f##_avx512}
-#else
-#define PROCESSORS 1
-#define COPIES(f)
-#define ENTRY(f) {f##_rows}
-#endif
-COPIES(slope)
-COPIES(lies)
-COPIES(near)
-COPIES(kept)
-COPIES(still)
-COPIES(cells)
-COPIES(carried)
+EACH_PROCESSOR(COPY, slope)
+EACH_PROCESSOR(COPY, lies)
+EACH_PROCESSOR(COPY, near)
+EACH_PROCESSOR(COPY, kept)
+EACH_PROCESSOR(COPY, still)
+EACH_PROCESSOR(COPY, cells)
+EACH_PROCESSOR(COPY, carried)
+#define ENTRY_OF(f, processor, target) f##_##processor,
+#define ENTRY(f) {EACH_PROCESSOR(ENTRY_OF, f)}
 
 struct passing {
     const struct overlay *job;

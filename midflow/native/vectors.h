@@ -33,13 +33,19 @@ LIMITS(v16, i16x, v16)
 
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
-/* Processors that code is compiled for; what is compiled for ANY runs on all of them. */
+/* Processors that code is compiled for; what is compiled for ANY runs on all of them.
+   EACH_PROCESSOR(COPY, f) has COPY(f, processor, target) for the first PROCESSORS of them. */
 enum { ANY, AVX2, AVX512, AVX512_BFLOAT16 };
 #if defined(__x86_64__)
 #define FOR_AVX2 __attribute__((target("avx2,bmi,bmi2,fma")))
 #define FOR_AVX512 __attribute__((target("avx2,bmi,bmi2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
 #define FOR_AVX512_BFLOAT16                                                                \
     __attribute__((target("avx2,bmi,bmi2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")))
+#define PROCESSORS 3
+#define EACH_PROCESSOR(COPY, f) COPY(f, any, ) COPY(f, avx2, FOR_AVX2) COPY(f, avx512, FOR_AVX512)
+#else
+#define PROCESSORS 1
+#define EACH_PROCESSOR(COPY, f) COPY(f, any, )
 #endif
 
 /* The greatest of them that this processor runs. */
