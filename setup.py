@@ -10,6 +10,7 @@ another machine than this one, name Zig's target and the wheel's platform, as sc
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -17,7 +18,9 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
+ON_WINDOWS = {"win-amd64": "x86_64-windows-gnu", "win-arm64": "aarch64-windows-gnu"}
 TARGET, _, PLATFORM = os.environ.get("MIDFLOW_BUILD", "").partition(" ")
+TARGET = TARGET or ON_WINDOWS.get(sysconfig.get_platform(), "")
 
 
 class BuildKernels(build_ext):
@@ -25,8 +28,7 @@ class BuildKernels(build_ext):
 
     def get_ext_filename(self, fullname: str) -> str:
         """The path of the compiled kernels in a build or source folder."""
-        is_windows = "windows" in TARGET if TARGET else sys.platform == "win32"
-        return str(Path(*fullname.split("."))) + (".pyd" if is_windows else ".so")
+        return str(Path(*fullname.split("."))) + (".pyd" if "windows" in TARGET else ".so")
 
     def build_extension(self, ext: Extension) -> None:
         """Compiles them.
@@ -34,14 +36,13 @@ class BuildKernels(build_ext):
         Raises:
             CompileError: the compiler failed; the build goes on without them.
         """
-        if not TARGET and sys.platform != "win32":
+        if not TARGET:
             super().build_extension(ext)
             return
         path = Path(self.get_ext_fullpath(ext.name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = ("-target", TARGET) if TARGET else ()
         command = [
-            sys.executable, "-m", "ziglang", "cc", *target, "-shared", "-fPIC", "-s",
+            sys.executable, "-m", "ziglang", "cc", "-target", TARGET, "-shared", "-fPIC", "-s",
             *ext.extra_compile_args, *ext.sources, "-o", str(path),
         ]  # fmt: skip
         if subprocess.run(command, check=False).returncode:
