@@ -25,6 +25,7 @@ from midflow.video.frame import (
 from midflow.video.limits import decoder_options, require_clip, require_regular, require_size
 from midflow.video.pipe_input import RawInput, is_pipe, open_raw, standard_input
 from midflow.video.pixel import is_transparent, layout, working_format
+from midflow.video.pyav import fraction, open_input
 from midflow.video.side_data import display_matrix, hdr_metadata
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def open_source(path: Path, raw: RawInput | None = None) -> InputContainer:
         if is_pipe(path):
             if raw is not None:
                 return open_raw(path, raw)
-            return av.open(standard_input(), "r", options=options, metadata_errors="replace")
+            return open_input(standard_input(), options)
         if path.is_dir():
             raise VideoError(f"{path} is a folder: give a video file")
         if path.stat().st_size == 0 and path.is_file():
@@ -77,7 +78,7 @@ def open_source(path: Path, raw: RawInput | None = None) -> InputContainer:
         if is_animated_webp(head):
             return open_webp(path.read_bytes(), path)
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        return open_input(str(path.absolute()), options)
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error
     except PermissionError as error:
@@ -158,16 +159,16 @@ def describe(
         frame_count=count,
         rotation=frame.rotation,
         display_matrix=matrix,
-        sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+        sample_aspect_ratio=fraction(stream.sample_aspect_ratio) or Fraction(1),
         codec=stream.codec_context.name,
         source_format=coded,
         has_audio=bool(container.streams.audio),
         has_alpha=transparent,
         is_interlaced=is_interlaced(stream, frame),
         stream_index=stream.index,
-        time_base=stream.time_base or Fraction(1, 90000),
+        time_base=fraction(stream.time_base) or Fraction(1, 90000),
         plays=plays(path),
-        hdr=hdr_metadata(frame),
+        hdr=hdr_metadata(frame, stream.codec_context),
     )
 
 
@@ -204,9 +205,9 @@ def is_cover(stream: Stream) -> bool:
 
 def nominal_rate(stream: VideoStream) -> Fraction:
     """Frames per second: the average where it is believable, else FFmpeg's guess, else 25."""
-    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+    for rate in map(fraction, (stream.average_rate, stream.guessed_rate, stream.base_rate)):
         if rate and _SMALLEST_RATE <= rate <= _LARGEST_RATE:
-            return _standard_rate(Fraction(rate))
+            return _standard_rate(rate)
     return _DEFAULT_RATE
 
 
