@@ -1,7 +1,7 @@
 """The network in kernels beside the network they stand in for."""
 
-import logging
 import json
+import logging
 import os
 import subprocess
 import sys
