@@ -1,7 +1,5 @@
 """Still overlays by the kernels are those that torch finds."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,18 +13,6 @@ from midflow.native.library import load_library
 
 LIBRARY = load_library()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="installed without a C compiler")
-PROCESSORS = ("any", "AVX2", "AVX-512")
-
-
-@pytest.fixture(params=range(len(PROCESSORS)), ids=PROCESSORS)
-def processor(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The greatest that kernels may be for."""
-    assert LIBRARY is not None
-    if LIBRARY.midflow_processor() < request.param:
-        pytest.skip(f"this processor has no {PROCESSORS[request.param]}")
-    LIBRARY.midflow_limit_processor(request.param)
-    yield
-    LIBRARY.midflow_limit_processor(len(PROCESSORS))
 
 
 def pair(height: int, width: int, seed: int, share: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -60,7 +46,7 @@ def test_any_size(height: int, width: int, seed: int) -> None:
 
 
 def test_every_variant_finds_what_stands_still(
-    monkeypatch: pytest.MonkeyPatch, processor: None
+    monkeypatch: pytest.MonkeyPatch, processor: str
 ) -> None:
     img0, img1 = (
         torch.cat(parts) for parts in zip(pair(90, 333, 1), pair(90, 333, 2), strict=True)
@@ -74,7 +60,7 @@ def test_every_variant_finds_what_stands_still(
 
 
 def test_every_variant_finds_what_is_carried(
-    monkeypatch: pytest.MonkeyPatch, processor: None
+    monkeypatch: pytest.MonkeyPatch, processor: str
 ) -> None:
     torch.manual_seed(0)
     cover = F.interpolate((torch.rand(2, 1, 12, 30) < 0.1).float(), size=(61, 149))

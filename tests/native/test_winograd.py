@@ -1,6 +1,5 @@
 """Convolutions by minimal filtering give what torch's give, in every variant of the kernels."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,24 +16,12 @@ from midflow.native.winograd import WinogradConvolution, _is_slower, make_convol
 LIBRARY = load_library()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="installed without a C compiler")
 HAS_BFLOAT16 = LIBRARY is not None and LIBRARY.midflow_fewest_channels(True) > 0
-PROCESSORS = ("any", "AVX2", "AVX-512")
 FORMS = (Form(), Form(transposed=True), Form(stride=2), Form(residual=True))
 
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture(params=range(len(PROCESSORS)), ids=PROCESSORS)
-def processor(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The greatest that kernels may be for."""
-    assert LIBRARY is not None
-    if LIBRARY.midflow_processor() < request.param:
-        pytest.skip(f"this processor has no {PROCESSORS[request.param]}")
-    LIBRARY.midflow_limit_processor(request.param)
-    yield request.param
-    LIBRARY.midflow_limit_processor(len(PROCESSORS))
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, form: Form) -> Tensor:
@@ -66,7 +53,7 @@ def draw(
 @pytest.mark.parametrize("size", ((8, 8), (5, 11), (1, 1), (33, 70)))
 @pytest.mark.parametrize("channels, outputs", ((16, 16), (24, 32), (33, 49), (96, 64)))
 def test_every_variant_convolves(
-    processor: int, form: Form, size: tuple[int, int], channels: int, outputs: int
+    processor: str, form: Form, size: tuple[int, int], channels: int, outputs: int
 ) -> None:
     x, weight, bias = draw(form, *size, channels, outputs)
     found = WinogradConvolution(weight, bias, torch.float32, form)(x, Buffers())
@@ -95,10 +82,10 @@ def test_any_size_and_width(
         assert error(half(x.bfloat16(), Buffers()), expected) < 2e-2
 
 
-def test_as_few_channels_as_a_vector_holds(processor: int) -> None:
+def test_as_few_channels_as_a_vector_holds(processor: str) -> None:
     assert LIBRARY is not None
     fewest = LIBRARY.midflow_fewest_channels(False)
-    assert fewest == (16 if PROCESSORS[processor] == "AVX-512" else 8)
+    assert fewest == (16 if processor == "AVX-512" else 8)
     x, weight, bias = draw(Form(transposed=True), 9, 12, fewest, fewest)
     convolution = make_convolution(weight, bias, torch.float32, Form(transposed=True))
     assert (
