@@ -1,7 +1,7 @@
 """Containers, codecs, pixel formats and sets of streams: outputs opened again and compared."""
 
 from fractions import Fraction
-from itertools import product
+from itertools import islice, product
 
 import av
 import pytest
@@ -152,8 +152,8 @@ def test_a_clip_that_starts_below_zero_keeps_its_step_with_the_sound(tmp_path, s
     def step(path):
         with av.open(str(path)) as container:
             video = next(container.decode(video=0))
-            container.seek(0)
-            sound = next(container.decode(audio=0))
+        with av.open(str(path)) as container:
+            _, sound = islice(container.demux(audio=0), 2)  # the first only primes the decoder
             return video.pts * video.time_base - sound.pts * sound.time_base
 
     assert abs(step(out) - step(source)) <= Fraction(1, 1000)
