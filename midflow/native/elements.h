@@ -12,18 +12,10 @@
 #define NAME(f) f##_float32
 #endif
 
-/* For a processor, with a copy of the job: no store can be taken for one into that. */
-#undef COPY
-#define COPY(f, processor, target)                                                         \
-    target static void NAME(f##_##processor)(const struct job *job, int first, int last) { \
-        const struct job own = *job;                                                       \
-        NAME(f##_rows)(&own, first, last);                                                 \
-    }
-
 #define KERNEL(f)                                                                          \
-    INLINE void NAME(f##_rows)(const struct job *job, int first, int last);                \
-    EACH_PROCESSOR(COPY, f)                                                                \
-    INLINE void NAME(f##_rows)(const struct job *job, int first, int last)
+    INLINE void ROWS(NAME(f))(const JOB *job, int first, int last);                        \
+    EACH_PROCESSOR(COPY, NAME(f))                                                          \
+    INLINE void ROWS(NAME(f))(const JOB *job, int first, int last)
 
 INLINE v8 NAME(load8)(const ELEMENT *from) {
 #if ELEMENT_IS_BFLOAT16

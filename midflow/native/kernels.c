@@ -38,6 +38,7 @@ struct job {
     float *state, *frame, *flow, *weight;
 };
 
+#define JOB struct job
 static int failures; /* of allocations, since the library was loaded */
 
 #include "sampling.h"
@@ -56,11 +57,7 @@ static int failures; /* of allocations, since the library was loaded */
 typedef void kernel(const struct job *, int, int);
 
 /* In the order of library.py's list, once for each type and processor. */
-#if defined(__x86_64__)
-#define ENTRY(f, type) {f##_any_##type, f##_avx2_##type, f##_avx512_##type},
-#else
-#define ENTRY(f, type) {f##_any_##type},
-#endif
+#define ENTRY(f, type) COPIES_OF(f##_##type),
 #define ENTRIES(type)                                                                      \
     ENTRY(interleave, type) ENTRY(halve, type) ENTRY(level_inputs, type) ENTRY(normalize, type) \
     ENTRY(misfit, type) ENTRY(correlate, type) ENTRY(update, type) ENTRY(detail_inputs, type)   \

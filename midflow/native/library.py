@@ -81,6 +81,13 @@ def load_library() -> ctypes.CDLL | None:
     return library if fits else None
 
 
+def the_library() -> ctypes.CDLL:
+    """The kernels, of which `load_library` has said that they are there."""
+    library = load_library()
+    assert library is not None
+    return library
+
+
 def use_openmp(library: ctypes.CDLL, openmp: ctypes.CDLL | None) -> None:
     """Tells the kernels by whose functions to start threads.
 
@@ -122,10 +129,8 @@ def run(kernel: str, job: Job, rows: int, dtype: torch.dtype) -> None:
     Raises:
         MemoryError: memory did not suffice.
     """
-    library = load_library()
-    assert library is not None
     number = _TYPES.index(dtype) * len(_KERNELS) + _KERNELS.index(kernel)
-    if library.midflow_run_rows(number, ctypes.byref(job), rows, torch.get_num_threads()):
+    if the_library().midflow_run_rows(number, ctypes.byref(job), rows, torch.get_num_threads()):
         raise MemoryError("not enough memory for the rows a kernel keeps")
 
 

@@ -14,18 +14,20 @@ struct overlay {
     const float *img0, *img1; /* three planes each */
     float *slope, *still;
     uint8_t *has_edges; /* of each row */
-    uint8_t *lies, *edges, *near, *kept;
+    uint8_t *lies, *near, *kept; /* lies: 1 of a still pixel, 2 of one on a still edge */
     const float *cover, *flow; /* one plane, and four */
     float *carried;            /* two planes */
     uint8_t *cells;
 };
+
+#define JOB struct overlay
 
 INLINE int greater(int a, int b) { return a > b ? a : b; }
 
 /* `count` values of windows from column x on, `reach` around the pixel along both sides; what lies
    beyond the picture is 0. */
 #define WINDOWS(name, type, JOIN)                                                          \
-    INLINE void name(const struct overlay *job, const type *plane, int reach, int y, int x, int count, type *to) { \
+    INLINE void name(const JOB *job, const type *plane, int reach, int y, int x, int count, type *to) { \
         type down[TILE + 2 * MOST_REACH] = {0};                                            \
         const int first = greater(0, x - reach), last = smaller(job->width, x + count + reach); \
         const int end = smaller(job->height, y + reach + 1);                               \
@@ -50,15 +52,30 @@ INLINE int within(int place, int reach, int length) {
 }
 
 /* Whether nothing is protected in a row or beside it: no still edge is near. */
-INLINE int is_quiet(const struct overlay *job, int y) {
+INLINE int is_quiet(const JOB *job, int y) {
     const int end = smaller(job->height, y + job->reach + 2);
     for (int row = greater(0, y - job->reach - 1); row < end; row++)
         if (job->has_edges[row]) return 0;
     return 1;
 }
 
+/* A pass over the planes: `count` pixels from `i` on, which are at (x, y), of plane f. Rows without still
+   edges near are 0. */
+#define PASS(f)                                                                            \
+    INLINE void f##_tile(const JOB *job, int x, int y, ptrdiff_t i, int count);            \
+    INLINE void f##_rows(const JOB *job, int first, int last) {                            \
+        for (int y = first; y < last; y++) {                                               \
+            const ptrdiff_t row = (ptrdiff_t)y * job->width;                               \
+            if (is_quiet(job, y)) memset(job->f + row, 0, job->width * sizeof *job->f); \
+            else                                                                           \
+                for (int x = 0; x < job->width; x += TILE)                                 \
+                    f##_tile(job, x, y, row + x, smaller(TILE, job->width - x));           \
+        }                                                                                  \
+    }                                                                                      \
+    INLINE void f##_tile(const JOB *job, int x, int y, ptrdiff_t i, int count)
+
 /* Lumas of `count` pixels from column x on, and of one on either side; the border is repeated. */
-INLINE void luma(const struct overlay *job, const float *image, int y, int x, int count, float *to) {
+INLINE void luma(const JOB *job, const float *image, int y, int x, int count, float *to) {
     const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
     const float *row = image + (ptrdiff_t)(y < 0 ? 0 : smaller(y, job->height - 1)) * job->width + x;
     for (int k = 0; k < count; k++) to[k + 1] = (row[k] + row[size + k] + row[2 * size + k]) / 3;
@@ -67,7 +84,7 @@ INLINE void luma(const struct overlay *job, const float *image, int y, int x, in
     to[count + 1] = (row[after] + row[size + after] + row[2 * size + after]) / 3;
 }
 
-INLINE void slope_rows(const struct overlay *job, int first, int last) {
+INLINE void slope_rows(const JOB *job, int first, int last) {
     for (int y = first; y < last; y++) {
         float most = 0;
         for (int x = 0; x < job->width; x += TILE) {
@@ -88,86 +105,50 @@ INLINE void slope_rows(const struct overlay *job, int first, int last) {
     }
 }
 
-INLINE void lies_rows(const struct overlay *job, int first, int last) {
+PASS(lies) {
     const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
-    for (int y = first; y < last; y++)
-        for (int x = 0; x < job->width; x += TILE) {
-            const int count = smaller(TILE, job->width - x);
-            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
-            float steepest[TILE];
-            if (is_quiet(job, y)) {
-                memset(job->lies + i, 0, count);
-                memset(job->edges + i, 0, count);
-                continue;
-            }
-            largest_float(job, job->slope, job->reach, y, x, count, steepest);
-            for (int k = 0; k < count; k++) {
-                const float *a = job->img0 + i + k, *b = job->img1 + i + k;
-                const float change = MORE(MORE(fabsf(*a - *b), fabsf(a[size] - b[size])), fabsf(a[2 * size] - b[2 * size]));
-                const float least = MORE(job->share * steepest[k], job->noise);
-                const float allowed = least < job->loudest ? least : job->loudest;
-                job->lies[i + k] = change <= allowed;
-                job->edges[i + k] = (change <= allowed) & (job->slope[i + k] > 0);
-            }
-        }
+    float steepest[TILE];
+    largest_float(job, job->slope, job->reach, y, x, count, steepest);
+    for (int k = 0; k < count; k++) {
+        const float *a = job->img0 + i + k, *b = job->img1 + i + k;
+        const float change = MORE(MORE(fabsf(*a - *b), fabsf(a[size] - b[size])), fabsf(a[2 * size] - b[2 * size]));
+        const float least = MORE(job->share * steepest[k], job->noise);
+        const float allowed = least < job->loudest ? least : job->loudest;
+        const int is_still = change <= allowed;
+        job->lies[i + k] = is_still << (job->slope[i + k] > 0);
+    }
 }
 
-INLINE void near_rows(const struct overlay *job, int first, int last) {
-    for (int y = first; y < last; y++)
-        for (int x = 0; x < job->width; x += TILE) {
-            const int count = smaller(TILE, job->width - x);
-            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
-            uint8_t around[TILE];
-            if (is_quiet(job, y)) {
-                memset(job->near + i, 0, count);
-                continue;
-            }
-            largest_byte(job, job->edges, job->reach, y, x, count, around);
-            for (int k = 0; k < count; k++) job->near[i + k] = around[k] & job->lies[i + k];
-        }
+PASS(near) {
+    uint8_t around[TILE];
+    largest_byte(job, job->lies, job->reach, y, x, count, around);
+    for (int k = 0; k < count; k++) job->near[i + k] = (around[k] == 2) & (job->lies[i + k] > 0);
 }
 
-INLINE void kept_rows(const struct overlay *job, int first, int last) {
-    const int reach = job->company_reach;
-    for (int y = first; y < last; y++)
-        for (int x = 0; x < job->width; x += TILE) {
-            const int count = smaller(TILE, job->width - x), high = within(y, reach, job->height);
-            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
-            uint8_t around[TILE];
-            if (is_quiet(job, y)) {
-                memset(job->kept + i, 0, count);
-                continue;
-            }
-            sum_bytes(job, job->near, reach, y, x, count, around);
-            for (int k = 0; k < count; k++) {
-                const float share = (float)around[k] / (high * within(x + k, reach, job->width));
-                job->kept[i + k] = job->near[i + k] & (share > job->company);
-            }
-        }
+PASS(kept) {
+    const int reach = job->company_reach, high = within(y, reach, job->height);
+    uint8_t around[TILE];
+    sum_bytes(job, job->near, reach, y, x, count, around);
+    for (int k = 0; k < count; k++) {
+        const float share = (float)around[k] / (high * within(x + k, reach, job->width));
+        job->kept[i + k] = job->near[i + k] & (share > job->company);
+    }
 }
 
-INLINE void still_rows(const struct overlay *job, int first, int last) {
-    for (int y = first; y < last; y++)
-        for (int x = 0; x < job->width; x += TILE) {
-            const int count = smaller(TILE, job->width - x), high = within(y, 1, job->height);
-            const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
-            uint8_t around[TILE];
-            if (is_quiet(job, y)) {
-                memset(job->still + i, 0, count * sizeof *job->still);
-                continue;
-            }
-            sum_bytes(job, job->kept, 1, y, x, count, around);
-            for (int k = 0; k < count; k++) {
-                const float share = (float)around[k] / (high * within(x + k, 1, job->width));
-                job->still[i + k] = job->kept[i + k] ? 1 : job->soft * share;
-            }
-        }
+PASS(still) {
+    const int high = within(y, 1, job->height);
+    uint8_t around[TILE];
+    sum_bytes(job, job->kept, 1, y, x, count, around);
+    for (int k = 0; k < count; k++) {
+        const float share = (float)around[k] / (high * within(x + k, 1, job->width));
+        job->still[i + k] = job->kept[i + k] ? 1 : job->soft * share;
+    }
 }
 
-INLINE int cells_across(const struct overlay *job) { return (job->width >> CELL_BITS) + 1; }
+INLINE int cells_across(const JOB *job) { return (job->width >> CELL_BITS) + 1; }
 
 /* Rows of cells: whether something is covered in one, or in the row or column behind it. */
-INLINE void cells_rows(const struct overlay *job, int first, int last) {
+INLINE void cells_rows(const JOB *job, int first, int last) {
     const int side = 1 << CELL_BITS, across = cells_across(job);
     for (int row = first; row < last; row++) {
         memset(job->cells + (ptrdiff_t)row * across, 0, across);
@@ -183,7 +164,7 @@ INLINE void cells_rows(const struct overlay *job, int first, int last) {
     }
 }
 
-INLINE float cover_at(const struct overlay *job, int left, int top, float across, float down) {
+INLINE float cover_at(const JOB *job, int left, int top, float across, float down) {
     const float *from = job->cover + (ptrdiff_t)top * job->width + left;
     const int right = left < job->width - 1;
     const ptrdiff_t below = top < job->height - 1 ? job->width : 0;
@@ -192,7 +173,7 @@ INLINE float cover_at(const struct overlay *job, int left, int top, float across
     return upper + down * (lower - upper);
 }
 
-INLINE void carried_rows(const struct overlay *job, int first, int last) {
+INLINE void carried_rows(const JOB *job, int first, int last) {
     const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
     for (int y = first; y < last; y++)
         for (int x = 0; x < job->width; x += LANES) {
@@ -224,11 +205,6 @@ INLINE void carried_rows(const struct overlay *job, int first, int last) {
 
 typedef void pass(const struct overlay *, int, int);
 
-#define COPY(f, processor, target)                                                         \
-    target static void f##_##processor(const struct overlay *job, int first, int last) {   \
-        const struct overlay own = *job;                                                   \
-        f##_rows(&own, first, last);                                                       \
-    }
 EACH_PROCESSOR(COPY, slope)
 EACH_PROCESSOR(COPY, lies)
 EACH_PROCESSOR(COPY, near)
@@ -236,11 +212,9 @@ EACH_PROCESSOR(COPY, kept)
 EACH_PROCESSOR(COPY, still)
 EACH_PROCESSOR(COPY, cells)
 EACH_PROCESSOR(COPY, carried)
-#define ENTRY_OF(f, processor, target) f##_##processor,
-#define ENTRY(f) {EACH_PROCESSOR(ENTRY_OF, f)}
 
 struct passing {
-    const struct overlay *job;
+    const JOB *job;
     pass *pass;
 };
 
@@ -250,7 +224,7 @@ static void run_pass(const void *work, int first, int last, int thread) {
     passing->pass(passing->job, first, last);
 }
 
-static void run_passes(const struct overlay *job, pass *const (*passes)[PROCESSORS], int count, int rows,
+static void run_passes(const JOB *job, pass *const (*passes)[PROCESSORS], int count, int rows,
                        int threads) {
     for (int k = 0; k < count; k++) {
         const struct passing passing = {job, passes[k][smaller(midflow_processor(), PROCESSORS - 1)]};
@@ -259,15 +233,15 @@ static void run_passes(const struct overlay *job, pass *const (*passes)[PROCESSO
 }
 
 /* Fills job->still. */
-void midflow_find_still(const struct overlay *job, int threads) {
+void midflow_find_still(const JOB *job, int threads) {
     static pass *const passes[][PROCESSORS] = {
-        ENTRY(slope), ENTRY(lies), ENTRY(near), ENTRY(kept), ENTRY(still)};
+        COPIES_OF(slope), COPIES_OF(lies), COPIES_OF(near), COPIES_OF(kept), COPIES_OF(still)};
     run_passes(job, passes, 5, job->height, threads);
 }
 
 /* Fills job->carried. */
-void midflow_find_carried(const struct overlay *job, int threads) {
-    static pass *const cells[][PROCESSORS] = {ENTRY(cells)}, *const carried[][PROCESSORS] = {ENTRY(carried)};
+void midflow_find_carried(const JOB *job, int threads) {
+    static pass *const cells[][PROCESSORS] = {COPIES_OF(cells)}, *const carried[][PROCESSORS] = {COPIES_OF(carried)};
     run_passes(job, cells, 1, (job->height >> CELL_BITS) + 1, threads);
     run_passes(job, carried, 1, job->height, threads);
 }

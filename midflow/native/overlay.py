@@ -6,10 +6,10 @@ import threading
 import torch
 from torch import Tensor
 
-from midflow.native.library import Buffers, load_library
+from midflow.native.library import Buffers, load_library, the_library
 
 _PLANES = ("img0", "img1", "slope", "still")
-_BYTES = ("has_edges", "lies", "edges", "near", "kept")
+_MASKS = ("lies", "near", "kept")
 _MOST_REACH = 4
 _kept = threading.local()  # memory that each thread works in
 
@@ -25,7 +25,7 @@ class _Job(ctypes.Structure):
                 "edge", "aligned", "noise", "share", "loudest", "company", "soft", "led_away",
             )
         ),
-        *((name, ctypes.c_void_p) for name in (*_PLANES, *_BYTES)),
+        *((name, ctypes.c_void_p) for name in (*_PLANES, "has_edges", *_MASKS)),
         *((name, ctypes.c_void_p) for name in ("cover", "flow", "carried", "cells")),
     )  # fmt: skip
 
@@ -50,14 +50,15 @@ def still_overlay(img0: Tensor, img1: Tensor, **rule: float) -> Tensor:
     batch, _, height, width = img0.shape
     found = torch.empty(batch, 1, height, width)
     buffers = _buffers(height, width)
-    masks = buffers.get("masks", (len(_BYTES), height, width), torch.uint8)
+    masks = buffers.get("masks", (len(_MASKS), height, width), torch.uint8)
     job = _Job(height=height, width=width, **rule)
     job.slope = buffers.get("slope", (height, width)).data_ptr()
-    for name, mask in zip(_BYTES, masks, strict=True):
+    job.has_edges = buffers.get("has_edges", (height,), torch.uint8).data_ptr()
+    for name, mask in zip(_MASKS, masks, strict=True):
         setattr(job, name, mask.data_ptr())
     for before, after, still in zip(img0.contiguous(), img1.contiguous(), found, strict=True):
         job.img0, job.img1, job.still = before.data_ptr(), after.data_ptr(), still.data_ptr()
-        _library().midflow_find_still(ctypes.byref(job), torch.get_num_threads())
+        the_library().midflow_find_still(ctypes.byref(job), torch.get_num_threads())
     return found
 
 
@@ -79,7 +80,7 @@ def carried(cover: Tensor, flow: Tensor, led_away: float) -> Tensor:
     parts = (x.contiguous() for x in (cover, flow))
     for covered, led, taken in zip(*parts, found, strict=True):
         job.cover, job.flow, job.carried = (x.data_ptr() for x in (covered, led, taken))
-        _library().midflow_find_carried(ctypes.byref(job), torch.get_num_threads())
+        the_library().midflow_find_carried(ctypes.byref(job), torch.get_num_threads())
     return found
 
 
@@ -89,9 +90,3 @@ def _buffers(height: int, width: int) -> Buffers:
     buffers: Buffers = _kept.buffers
     buffers.fit((height, width))
     return buffers
-
-
-def _library() -> ctypes.CDLL:
-    library = load_library()
-    assert library is not None
-    return library

@@ -227,9 +227,8 @@ KERNEL(update) {
     }
 }
 
-/* What the last block reads of every 2 x 2 pixels: for each of them warped pictures, pictures and
-   the photometric step; then the estimate at that size, and the time. Rows are those of the frame,
-   in pairs. */
+/* What the last block reads of every 2 x 2 pixels: for each of them warped pictures, pictures and the
+   photometric step; then the estimate at that size, and the time. Rows are the frame's, in pairs. */
 KERNEL(detail_inputs) {
     const int width = job->width;
     const ptrdiff_t size = (ptrdiff_t)job->height * width;

@@ -48,6 +48,18 @@ enum { ANY, AVX2, AVX512, AVX512_BFLOAT16 };
 #define EACH_PROCESSOR(COPY, f) COPY(f, any, )
 #endif
 
+/* The rows function of f, and its copies for each processor, with a copy of the job as well: no store can
+   be taken for one into that. JOB is the job's type. */
+#define ROWS(f) ROWS_OF(f)
+#define ROWS_OF(f) f##_rows
+#define COPY(f, processor, target)                                                         \
+    target static void f##_##processor(const JOB *job, int first, int last) {              \
+        const JOB own = *job;                                                              \
+        ROWS_OF(f)(&own, first, last);                                                     \
+    }
+#define COPIES_OF(f) {EACH_PROCESSOR(COPY_NAMED, f)}
+#define COPY_NAMED(f, processor, target) f##_##processor,
+
 /* The greatest of them that this processor runs. */
 int midflow_processor(void);
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from midflow.native.convolution import SLOPE, Convolution, Form, has_onednn
-from midflow.native.library import Buffers, aligned, load_library
+from midflow.native.library import Buffers, aligned, the_library
 
 _SAME, _UP, _DOWN = range(3)
 
@@ -59,7 +59,7 @@ class WinogradConvolution:
         self._weight = aligned(self._job.weight_size)
         self._job.weight = self._weight.data_ptr()
         kernel = weight.float().contiguous()
-        _library().midflow_pack_kernel(
+        the_library().midflow_pack_kernel(
             ctypes.byref(self._job),
             ctypes.c_void_p(kernel.data_ptr()),
             ctypes.c_void_p(self._weight.data_ptr()),
@@ -84,7 +84,7 @@ class WinogradConvolution:
         self._job.scratch = buffers.scratch(self._job.scratch_size * threads).data_ptr()
         for source, target in zip(x, out, strict=True):
             self._job.x, self._job.out = source.data_ptr(), target.data_ptr()
-            _library().midflow_convolve(ctypes.byref(self._job), threads)
+            the_library().midflow_convolve(ctypes.byref(self._job), threads)
         return out
 
     def _turn(self, x: Tensor, buffers: Buffers, shape: tuple[int, ...]) -> Tensor:
@@ -97,7 +97,7 @@ class WinogradConvolution:
     def _plan(self, height: int, width: int, threads: int) -> None:
         """Settles, for a picture, how many tiles are worked on at a time and in how much memory."""
         self._job.height, self._job.width = height, width
-        _library().midflow_plan_convolution(ctypes.byref(self._job), threads)
+        the_library().midflow_plan_convolution(ctypes.byref(self._job), threads)
 
 
 AnyConvolution = Convolution | WinogradConvolution
@@ -107,7 +107,7 @@ def make_convolution(
     weight: Tensor, bias: Tensor, dtype: torch.dtype, form: Form
 ) -> AnyConvolution:
     """The quicker one; arguments as of `Convolution`."""
-    library, is_half = _library(), dtype is torch.bfloat16
+    library, is_half = the_library(), dtype is torch.bfloat16
     assert library.midflow_convolution_size() == ctypes.sizeof(_Job)
     fewest = library.midflow_fewest_channels(is_half)
     channels = weight.shape[0 if form.transposed else 1]
@@ -122,10 +122,4 @@ def _is_slower(dtype: torch.dtype) -> bool:
         return False
     if dtype is torch.bfloat16:
         return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
-    return platform.machine() in ("x86_64", "AMD64") and _library().midflow_processor() == 0
-
-
-def _library() -> ctypes.CDLL:
-    library = load_library()
-    assert library is not None
-    return library
+    return platform.machine() in ("x86_64", "AMD64") and the_library().midflow_processor() == 0
