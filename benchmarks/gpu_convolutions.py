@@ -14,7 +14,6 @@ step of the sum.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections import Counter
@@ -25,19 +24,17 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from speed_forward import any_model
+from speed_gpu import publish
 from torch import Tensor
 from triton.errors import TritonError
 
-import midflow
 from midflow.bench.machine import describe_machine
 from midflow.gpu.convolution import Convolution
 from midflow.gpu.fused_convolution import FusedConvolution, Tile
 from midflow.gpu.launch import finish
 from midflow.gpu.network import TritonNetwork
 from midflow.native.convolution import Form
-from midflow.nets.cache import find_weights
-from midflow.nets.layout import build_network
-from midflow.nets.releases import RELEASES
 from midflow.padding import Padding
 
 RESULT = Path(__file__).parent / "results" / "gpu_convolutions.json"
@@ -76,7 +73,7 @@ class Noted(Convolution):
 def layers(name: str, size: str, device: torch.device, dtype: torch.dtype) -> Counter[Layer]:
     """How often a frame has each."""
     width, height = map(int, size.split("x"))
-    model = midflow.load_model(name) if find_weights(name) else build_network(RELEASES[name].config)
+    model = any_model(name)
     padding = Padding(height, width, model.config.pad_multiple)
     img0, img1 = padding.pad(torch.rand(2, 1, 3, height, width)).to(device).unbind()
     painter = TritonNetwork(model.to(device).eval(), make=Noted)
@@ -218,10 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
         "rounds": args.rounds,
         "models": [measure(name, args, device) for name in args.model],
     }
-    print(json.dumps(report, indent=1))
-    target = args.json or (RESULT if device.type == "cuda" else None)
-    if target:
-        target.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, args.json or (RESULT if device.type == "cuda" else None))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ import torch.nn.functional as F
 
 import midflow
 from midflow.native.network import NativeNetwork, why_not
+from midflow.nets.cache import find_weights
 from midflow.nets.ifnet import IFNet
+from midflow.nets.layout import build_network
 from midflow.nets.plain import plain_forward
 from midflow.nets.prediction import Prediction
 from midflow.nets.releases import RELEASES
@@ -31,6 +33,12 @@ def network(name: str) -> IFNet:
     """A release with random weights: values cost nothing."""
     torch.manual_seed(0)
     return IFNet(RELEASES[name].config).eval()
+
+
+def any_model(name: str) -> Any:
+    """A release as it is here, else with random weights, the same each time."""
+    torch.manual_seed(0)
+    return midflow.load_model(name) if find_weights(name) else build_network(RELEASES[name].config)
 
 
 def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

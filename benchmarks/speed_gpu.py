@@ -27,19 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed_forward import pair, psnr
+from speed_forward import any_model, pair, psnr
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import midflow
 from midflow.backends import open_backend
 from midflow.bench.machine import describe_machine
 from midflow.errors import MidflowError
 from midflow.gpu.graphs import Graphs
 from midflow.gpu.network import TritonNetwork
 from midflow.memory import Settings
-from midflow.nets.cache import find_weights
-from midflow.nets.layout import build_network
-from midflow.nets.releases import RELEASES
 from midflow.padding import Padding
 
 RESULT = Path(__file__).parent / "results" / "speed_gpu.json"
@@ -149,9 +145,16 @@ def waited_for(device: torch.device) -> Iterator[list[float]]:
     taken.append(time.perf_counter() - start)
 
 
+def publish(report: dict[str, Any], target: Path | None) -> None:
+    """Prints a report, and writes it to a file."""
+    text = json.dumps(report, indent=1)
+    print(text)
+    if target:
+        target.write_text(text + "\n")
+
+
 def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    torch.manual_seed(0)
-    model = midflow.load_model(name) if find_weights(name) else build_network(RELEASES[name].config)
+    model = any_model(name)
     width, height = map(int, args.size.split("x"))
     padding = Padding(height, width, model.config.pad_multiple)
     img0, img1 = (padding.pad(x).to(device) for x in pair(height, width))
@@ -226,10 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
         "rounds": args.rounds,
         "rows": [measure(name, args, device) for name in args.model],
     }
-    print(json.dumps(report, indent=1))
-    target = args.json or (RESULT if device.type == "cuda" else None)
-    if target:
-        target.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, args.json or (RESULT if device.type == "cuda" else None))
 
 
 if __name__ == "__main__":

@@ -17,18 +17,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from speed_forward import pair
+from speed_forward import any_model, pair
 
 import midflow
-from midflow.nets.cache import find_weights
-from midflow.nets.layout import build_network
-from midflow.nets.releases import RELEASES
 
 
 def interpolator(name: str, precision: str, backend: str) -> midflow.Interpolator:
-    torch.manual_seed(0)  # a backend's cache knows such weights again
-    model = midflow.load_model(name) if find_weights(name) else build_network(RELEASES[name].config)
-    return midflow.Interpolator(model, "cpu", precision, backend=backend, protect="off")
+    # a backend's cache knows the weights again
+    return midflow.Interpolator(any_model(name), "cpu", precision, backend=backend, protect="off")
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from midflow.gpu import ifnet_launch as launch
-from midflow.gpu.convolution import AnyConvolution, Convolution, MakeConvolution
+from midflow.gpu.convolution import AnyConvolution, MakeConvolution
 from midflow.gpu.ifnet_launch import HEAD, WORK, Head
 from midflow.gpu.launch import COLORS, interleave
 from midflow.native.convolution import Layers, filled
@@ -34,9 +34,7 @@ class IFNetPainter:
     encodes_scale = False
     """Whether a frame is encoded otherwise at another flow scale."""
 
-    def __init__(
-        self, model: IFNet, dtype: torch.dtype, make: MakeConvolution = Convolution
-    ) -> None:
+    def __init__(self, model: IFNet, dtype: torch.dtype, make: MakeConvolution) -> None:
         self.config = model.config
         self.dtype = dtype
         with torch.no_grad():

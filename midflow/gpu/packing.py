@@ -2,7 +2,7 @@
 
 import torch
 
-from midflow.gpu.convolution import AnyConvolution, Convolution, MakeConvolution
+from midflow.gpu.convolution import AnyConvolution, MakeConvolution
 from midflow.gpu.launch import COLORS, PASSING_SLOTS, slots
 from midflow.native.convolution import Channels, Layers, filled
 from midflow.native.packing import Convolutions, arrange
@@ -12,7 +12,7 @@ from midflow.nets.pyramid_config import PyramidConfig
 
 
 def pack(
-    model: PyramidNet, dtype: torch.dtype, make: MakeConvolution = Convolution
+    model: PyramidNet, dtype: torch.dtype, make: MakeConvolution
 ) -> Convolutions[AnyConvolution]:
     """Arranges the weights, which stay on their device, for elements of `dtype`."""
     layers = Layers(model.state_dict(), dtype, make)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midflow.gpu import launch
-from midflow.gpu.convolution import Convolution, MakeConvolution
+from midflow.gpu.convolution import MakeConvolution
 from midflow.gpu.launch import Level, Whole
 from midflow.gpu.packing import pack
 from midflow.nets.prediction import Encoded, Prediction
@@ -25,9 +25,7 @@ class PyramidPainter:
     encodes_scale = True
     """Whether a frame is encoded otherwise at another flow scale."""
 
-    def __init__(
-        self, model: PyramidNet, dtype: torch.dtype, make: MakeConvolution = Convolution
-    ) -> None:
+    def __init__(self, model: PyramidNet, dtype: torch.dtype, make: MakeConvolution) -> None:
         self.config = model.config
         self.dtype = dtype
         with torch.no_grad():
