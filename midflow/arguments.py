@@ -45,7 +45,7 @@ FlowScale = Annotated[
 Ensemble = Annotated[Flag, _option("Average both directions inside the network.", "--ensemble")]
 Tta = Annotated[Flag, _option("Average with the frames turned by 180 degrees.", "--tta")]
 Backend = Annotated[
-    Text, _option("auto, torch, native, triton, compiled, onnx, openvino or export; default: auto.")
+    Text, _option("auto, torch, native, triton, compiled, onnx, openvino, export, tensorrt.")
 ]
 Protect = Annotated[
     Text, _option("auto (default), off, or a picture, white where frames stay.", metavar="WHAT")

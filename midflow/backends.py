@@ -73,8 +73,8 @@ def open_backend(
         model: the network; it is moved to `device` and set to evaluation.
         device: where it is to run.
         settings: as asked for; flow scale and tiles may change later. The precision "auto" is
-            float16 where the backend is triton, bfloat16 where it is native and the processor
-            multiplies that by itself, else float32.
+            float16 where the backend is triton or tensorrt, bfloat16 where it is native and the
+            processor multiplies that by itself, else float32.
         ensemble: whether both directions are averaged in every block.
 
     Raises:
@@ -116,7 +116,7 @@ def _open(
 
 def _quick_precision(name: str) -> str:
     """What "auto" stands for."""
-    if name == "triton":
+    if name in ("triton", "tensorrt"):
         # As quick as bfloat16 on every GPU that has both, and rounds eight times finer. What it
         # cannot hold, above 65504, is painted again in float32 (`midflow.engine`).
         return "float16"
@@ -202,16 +202,18 @@ def _try_compiler(device: torch.device) -> None:
 def _exported(
     suffix: str, model: Any, device: torch.device, settings: Settings, ensemble: bool
 ) -> Painter:
+    from midflow.export.engines import ENGINES
     from midflow.export.network import GraphNetwork
 
-    if device.type != "cpu":
-        raise OptionError(f"backends of exported networks run on the CPU: give it, got {device}")
-    if settings.precision != "float32":
+    engine = ENGINES[suffix]
+    if device.type != engine.device:
+        raise OptionError(f"{engine.name} runs on {engine.device} here: give it, got {device}")
+    if settings.precision not in engine.at_work:
         raise OptionError(
-            f"backends of exported networks work in float32, got precision {settings.precision}: "
-            "leave it out, or use backend torch"
+            f"{engine.name} works in {' or '.join(engine.at_work)} here, got precision "
+            f"{settings.precision}: leave it out, or use backend torch"
         )
-    painter = GraphNetwork(model, suffix)
+    painter = GraphNetwork(model, suffix, device)
     painter.open(settings.flow_scale, ensemble)  # it is known to work before a clip is begun
     return painter
 
@@ -224,6 +226,7 @@ BACKENDS: dict[str, Make] = {
     "onnx": partial(_exported, ".onnx"),
     "openvino": partial(_exported, ".xml"),
     "export": partial(_exported, ".pt2"),
+    "tensorrt": partial(_exported, ".engine"),
 }
 """Everything that `backend=` may be, besides "auto"."""
 

@@ -13,13 +13,17 @@ Paths = Annotated[
     list[Path],
     typer.Argument(
         help="A release or weights, default: midflow-2; and the file to write: .onnx, .xml "
-        "(OpenVINO) or .pt2 (torch.export).",
+        "(OpenVINO), .pt2 (torch.export) or .engine (TensorRT).",
         metavar="[MODEL] OUT",
     ),
 ]
 Side = Annotated[
     int | None,
     typer.Option(help="Take this size only; default: any multiple of what the network pads to."),
+]
+Precision = Annotated[
+    str,
+    typer.Option(help="Of the convolutions: float32, or for .onnx and .engine float16."),
 ]
 
 
@@ -29,10 +33,11 @@ def export(
     ensemble: args.Ensemble = False,
     height: Side = None,
     width: Side = None,
+    precision: Precision = "float32",
     overwrite: args.Overwrite = False,
     quiet: args.Quiet = False,
 ) -> None:
-    """Write a network as ONNX, OpenVINO or torch.export; it is checked before it is kept."""
+    """Write a network for other engines (ONNX, OpenVINO, ...); kept only if it paints the same."""
     if len(paths) > 2:
         raise OptionError(f"export takes [MODEL] OUT, got {len(paths)} names")
     if (height is None) != (width is None):
@@ -53,6 +58,7 @@ def export(
             flow_scale=1.0 if flow_scale is None else flow_scale,
             ensemble=ensemble,
             size=None if height is None or width is None else (height, width),
+            precision=precision,
             overwrite=overwrite,
         )
     if not quiet:

@@ -1,4 +1,4 @@
-"""Writing an exported network in each engine's format, and running it there, on the CPU."""
+"""Writing an exported network in each engine's format, and running it there."""
 
 import importlib
 import logging
@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from midflow.errors import MissingExtraError, OptionError
+from midflow.export import tensorrt
 from midflow.export.graph import FEWEST_CELLS, INPUTS, OUTPUTS
 
 ONNX_OPSET = 18
 """The lowest that torch writes; GridSample of 20 gives wrong results in TensorRT (its 4646)."""
 
 Run = Callable[..., tuple[Tensor, Tensor, Tensor]]
-"""An exported network at work: its inputs, float32 on the CPU -> frame, flow and weight."""
+"""An exported network at work: its inputs, float32 on its device -> frame, flow and weight."""
 
 
 class Engine(NamedTuple):
@@ -38,6 +39,14 @@ class Engine(NamedTuple):
     Raises MissingExtraError where that is not installed."""
     fewest: int = 1
     """Cells that a side must have at least, where sizes are free."""
+    precisions: tuple[str, ...] = ("float32",)
+    """That convolutions in a file may have."""
+    at_work: tuple[str, ...] = ("float32",)
+    """Those of a backend: half precision makes nothing quicker on a CPU."""
+    device: str = "cpu"
+    """The kind it runs on."""
+    is_sized: bool = False
+    """Whether a file takes one size only."""
 
 
 def _imported(extra: str, *names: str) -> list[Any]:
@@ -132,6 +141,17 @@ def _open_openvino(path: Path) -> Run:
     return run
 
 
+def _write_tensorrt(program: ExportedProgram, path: Path) -> list[Path]:
+    (onnx_file,) = _write_onnx(program, path.with_suffix(".onnx"))
+    tensorrt.build(onnx_file, path)
+    onnx_file.unlink()
+    return [path]
+
+
+def _tensorrt_version() -> str:
+    return f"{tensorrt.version()}, {_versions('tensorrt', 'onnx', 'onnxscript')}"
+
+
 def _write_program(program: ExportedProgram, path: Path) -> list[Path]:
     torch.export.save(program, path)
     return [path]
@@ -157,6 +177,7 @@ ENGINES = {
         _write_onnx,
         _open_onnx,
         partial(_versions, "onnx", "onnx", "onnxscript", "onnxruntime"),
+        precisions=("float32", "float16"),
     ),
     ".xml": Engine(
         "OpenVINO",
@@ -165,6 +186,16 @@ ENGINES = {
         partial(_versions, "openvino", "openvino", "onnx", "onnxscript"),
     ),
     ".pt2": Engine("torch.export", _write_program, _open_program, lambda: "", FEWEST_CELLS),
+    ".engine": Engine(
+        "TensorRT",
+        _write_tensorrt,
+        tensorrt.TensorRT,
+        _tensorrt_version,
+        precisions=("float32", "float16"),
+        at_work=("float32", "float16"),
+        device=tensorrt.KIND,
+        is_sized=True,
+    ),
 }
 """By the suffix of the file."""
 

@@ -200,7 +200,7 @@ def test_what_is_there_is_not_overwritten_unasked(tmp_path: Path) -> None:
 
 
 def test_backends_say_what_they_cannot_do() -> None:
-    with pytest.raises(OptionError, match="work in float32, got precision bfloat16"):
+    with pytest.raises(OptionError, match="works in float32 here, got precision bfloat16"):
         Interpolator(IFNet(LITTLE), "cpu", "bfloat16", backend="onnx")
 
 
