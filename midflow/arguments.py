@@ -11,7 +11,6 @@ import midflow
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
-    from midflow.evaluate.run import EvalOptions
     from midflow.interpolator import Interpolator
     from midflow.options import VideoOptions
 
@@ -116,6 +115,9 @@ RawInput = Annotated[
 Deinterlace = Annotated[
     Text, _option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
 ]
+Hwaccel = Annotated[
+    Text, _option("Decode on cuda, videotoolbox, d3d11va, qsv, ... where it can; default: off.")
+]
 Workers = Annotated[
     int | None, _option("Processes that work side by side; default: 1.", metavar="N")
 ]
@@ -139,59 +141,6 @@ First = Annotated[Path, _argument("The earlier picture.", "A")]
 Second = Annotated[Path, _argument("The later picture.", "B")]
 Drawing = Annotated[Path, _argument("The picture to draw.", "OUT")]
 Timestep = Annotated[float, _option("When the motion is seen, 0 to 1; default: 0.5.", "-t")]
-
-Folder = Annotated[
-    Path | None, _argument("Videos (not in folders below), or a published test set.", "[FOLDER]")
-]
-Dataset = Annotated[
-    Text,
-    _option(
-        "clips, hard (drawn, needs no folder), middlebury, ucf101, vimeo90k, snu-film-easy, "
-        "snu-film-medium, snu-film-hard, snu-film-extreme, xiph-2k, xiph-4k, x4k1000fps, hd-544p, "
-        "hd-720p, hd-1080p or atd-12k; default: clips."
-    ),
-]
-Models = Annotated[
-    list[str] | None,
-    _option("As for video; may be repeated to compare models.", "--model", metavar="NAME"),
-]
-KeepOneOf = Annotated[
-    int | None, _option("Clips: keep one frame of 2, 4 or 8; default: 2.", "--factor")
-]
-PerClip = Annotated[
-    Text, _option("Clips: samples of each, spread over it, or all; default: 4.", metavar="N|all")
-]
-Metrics = Annotated[
-    list[str] | None,
-    _option(
-        "psnr, psnr_luma, ssim, ssim_matlab, ie or lpips; may be repeated; "
-        "default: what papers report on the set.",
-        "--metric",
-        metavar="NAME",
-    ),
-]
-Baselines = Annotated[
-    list[str] | None,
-    _option(
-        "average or dis; may be repeated; default: all that are installed.",
-        "--baseline",
-        metavar="NAME",
-    ),
-]
-Limit = Annotated[int | None, _option("Only so many samples, spread over the set.", metavar="N")]
-Records = Annotated[
-    Path | None,
-    _option(
-        "Keep finished samples there and go on from them; default: in the report.", metavar="FILE"
-    ),
-]
-ReportFolder = Annotated[
-    Path | None,
-    _option("Write report.html, report.json and worst.png there.", "--report", metavar="FOLDER"),
-]
-Worst = Annotated[
-    int | None, _option("Frames to show in the report, the worst first; default: 5.", metavar="N")
-]
 
 Name = Annotated[str, _argument("A release, or the path of weights.", "NAME")]
 Names = Annotated[list[str], _argument("Releases.", "NAME...")]
@@ -223,47 +172,6 @@ def video_options(given: dict[str, Any]) -> "VideoOptions":
     names = [field.name for field in fields(VideoOptions) if given[field.name] is not None]
     values: dict[str, Any] = {n: parsers[n](given[n]) if n in parsers else given[n] for n in names}
     return VideoOptions(**values)
-
-
-def eval_options(given: dict[str, Any]) -> "EvalOptions":
-    """Options from the parameters of `eval`, called as the fields are; None stands for not given.
-
-    Raises:
-        OptionError: a value cannot be read, is outside its range, or belongs to another dataset.
-    """
-    from midflow.evaluate.run import CLIPS, EvalOptions
-
-    parsers: dict[str, Callable[[Any], Any]] = {
-        **dict.fromkeys(("folder", "records", "report"), Path),
-        **dict.fromkeys(("metrics", "baselines"), tuple),
-        "per_clip": _per_clip,
-    }
-    names = [field.name for field in fields(EvalOptions) if given[field.name] not in (None, [], ())]
-    values = {n: parsers[n](given[n]) if n in parsers else given[n] for n in names}
-    options = EvalOptions(**values)
-    for name in ("factor", "per_clip"):
-        if name in values and options.dataset != CLIPS:
-            flag = name.replace("_", "-")
-            raise OptionError(f"--{flag} is for clips: {options.dataset} has samples of its own")
-    return options
-
-
-def _per_clip(text: str) -> int | None:
-    if text != "all" and not text.isdecimal():
-        raise OptionError(f"--per-clip must be a number or all, got {text!r}")
-    return None if text == "all" else int(text)
-
-
-def interpolators(given: dict[str, Any]) -> "dict[str, Interpolator]":
-    """An interpolator for each model of `eval`, by the name it was given.
-
-    Raises:
-        OptionError: an option is outside its range.
-        UnknownModelError: no model has the name.
-        CheckpointError: the weights cannot be used.
-    """
-    made = [(name, interpolator({**given, "model": name})) for name in given["model"] or [None]]
-    return {name or interp.model.release: interp for name, interp in made}
 
 
 def interpolator(given: dict[str, Any]) -> "Interpolator":

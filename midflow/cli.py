@@ -17,12 +17,10 @@ from typer.core import TyperGroup
 
 import midflow
 from midflow import arguments as args
-from midflow import cli_bench, cli_export, cli_models, cli_train
+from midflow import cli_bench, cli_eval, cli_export, cli_models, cli_train
 from midflow.errors import MidflowError, OptionError
 
 if TYPE_CHECKING:
-    from midflow.evaluate.run import EvalOptions
-    from midflow.interpolator import Interpolator
     from midflow.progress import VideoResult
 
 ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
@@ -66,6 +64,7 @@ app.add_typer(cli_train.data, name="data")
 app.command()(cli_train.train)
 app.command()(cli_bench.bench)
 app.command()(cli_export.export)
+app.command("eval")(cli_eval.evaluate)
 
 
 @app.callback(invoke_without_command=True)
@@ -112,6 +111,7 @@ def video(
     end: args.End = None,
     vfr: args.Vfr = None,
     deinterlace: args.Deinterlace = None,
+    hwaccel: args.Hwaccel = None,
     workers: args.Workers = None,
     devices: args.Devices = None,
     raw_input: args.RawInput = None,
@@ -178,11 +178,11 @@ def images(
     """Paint the frames between two pictures, or raise the rate of a folder of them."""
     args.check_images(paths, timestep, count, factor)
     from midflow import images as library
-    from midflow.display import Display
+    from midflow.display import Display, describe
 
     with Display(is_quiet=quiet) as display:
         interp = args.interpolator(ctx.params)
-        display.say(_on_device(interp))
+        display.say(describe(interp))
         *inputs, out = paths
         if len(inputs) == 1:
             files = library.interpolate_folder(
@@ -226,45 +226,6 @@ def flow(
     print(f"{out}: the longest motion, {longest:.1f} pixels, has full colour")
 
 
-@app.command("eval")
-def evaluate(
-    ctx: typer.Context,
-    folder: args.Folder = None,
-    dataset: args.Dataset = None,
-    model: args.Models = None,
-    factor: args.KeepOneOf = None,
-    per_clip: args.PerClip = None,
-    metrics: args.Metrics = None,
-    baselines: args.Baselines = None,
-    limit: args.Limit = None,
-    records: args.Records = None,
-    report: args.ReportFolder = None,
-    worst: args.Worst = None,
-    device: args.Device = None,
-    precision: args.Precision = None,
-    flow_scale: args.FlowScale = None,
-    ensemble: args.Ensemble = False,
-    tta: args.Tta = False,
-    backend: args.Backend = None,
-    quiet: args.Quiet = False,
-    as_json: args.Json = False,
-) -> None:
-    """Score models and baselines on test sets, or on dropped frames of any clips."""
-    options = args.eval_options(ctx.params)
-    from midflow.display import Display
-    from midflow.evaluate.report import format_table
-    from midflow.evaluate.run import run
-
-    try:
-        with Display(is_quiet=quiet or as_json) as display:
-            methods = args.interpolators(ctx.params)
-            display.say("\n".join(map(_on_device, methods.values())))
-            evaluation = run(options, methods, display.evaluation)
-    except KeyboardInterrupt:
-        _fail(f"interrupted: {_how_to_go_on(options)}", INTERRUPTED)
-    print(json.dumps(evaluation.to_dict()) if as_json else format_table(evaluation))
-
-
 @app.command()
 def doctor(as_json: args.Json = False) -> None:
     """Say what this machine can do, and why a device was chosen."""
@@ -286,15 +247,3 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="midflow")
-
-
-def _on_device(interp: "Interpolator") -> str:
-    name = interp.model.release or type(interp.model).__name__
-    where = f"{interp.backend} on {interp.device} ({interp.device_reason})"
-    return f"model {name}, {interp.precision}, {where}"
-
-
-def _how_to_go_on(options: "EvalOptions") -> str:
-    if options.record_file is None:
-        return "nothing is kept; with --report FOLDER or --records FILE a run can go on"
-    return f"{options.record_file} keeps what is finished; the same command goes on from there"

@@ -59,7 +59,15 @@ def open_reader(source: str | Path, options: VideoOptions) -> VideoReader:
     """
     kind = DedupReader if options.dedup else VideoReader
     raw = parse_raw_input(options.raw_input) if options.raw_input else None
-    return kind(source, options.start, options.duration, options.deinterlace, options.max_gap, raw)
+    return kind(
+        source,
+        options.start,
+        options.duration,
+        options.deinterlace,
+        options.max_gap,
+        raw,
+        options.hwaccel,
+    )
 
 
 def merge_repeats(frames: Iterable[Frame], bits: int = 8) -> Iterator[Frame]:

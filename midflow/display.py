@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from midflow.doctor import Report
     from midflow.download import Progress as Pulling
     from midflow.evaluate.evaluation import EvalProgress
+    from midflow.interpolator import Interpolator
     from midflow.progress import Progress, VideoJob
     from midflow.train.journal import Progress as Training
 
@@ -124,6 +125,13 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = f"{record.levelname.lower()}: {record.getMessage()}"
         self._console.print(text, markup=False, soft_wrap=True)
+
+
+def describe(interpolator: "Interpolator") -> str:
+    """Model, precision, backend and device, and why that device."""
+    name = interpolator.model.release or type(interpolator.model).__name__
+    where = f"{interpolator.backend} on {interpolator.device} ({interpolator.device_reason})"
+    return f"model {name}, {interpolator.precision}, {where}"
 
 
 def print_error(text: str) -> None:

@@ -11,6 +11,7 @@ from midflow.schedule import ENDS
 from midflow.time_plan import VFR_CHOICES
 from midflow.video.deinterlace import DEINTERLACE_CHOICES
 from midflow.video.encoders import WriterOptions
+from midflow.video.hwaccel import NO_HARDWARE, require_hwaccel
 from midflow.video.limits import MAX_GAP
 
 SEGMENT_FRAMES = 250
@@ -80,6 +81,8 @@ class VideoOptions(WriterOptions):
     deinterlace: str = "refuse"
     """What is done with interlaced clips: refuse; auto (fields, where the clip is marked); fields
     (a picture for each, twice the rate) or frames, marked or not; or off, taken as they are."""
+    hwaccel: str = NO_HARDWARE
+    """off, or a kind of device that decodes where it can: cuda, videotoolbox, d3d11va, qsv, ..."""
     workers: int = 1
     """Processes that make segments side by side."""
     devices: tuple[str, ...] = ()
@@ -110,6 +113,7 @@ class VideoOptions(WriterOptions):
         ):
             if (value := getattr(self, name)) not in choices:
                 raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        require_hwaccel(self.hwaccel)
         if not self.max_gap > 0:
             raise OptionError(f"max_gap must be above 0 seconds, got {self.max_gap}")
 

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import midflow
-from midflow import cli
+from midflow import cli, cli_eval
 from midflow.display import Display
 from midflow.evaluate.baselines import BASELINES
 from midflow.evaluate.run import DATASETS, EvalOptions
@@ -176,7 +176,7 @@ def test_a_missing_opencv_is_told_once(folder, monkeypatch):
 
 
 def test_every_field_of_the_options_is_an_option_and_every_choice_is_in_the_help():
-    parameters = set(signature(cli.evaluate).parameters)
+    parameters = set(signature(cli_eval.evaluate).parameters)
     options = {field.name for field in fields(EvalOptions)}
     assert options <= parameters
     text = "".join(call("--help").output.split())

@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 # From 19 on metadata that is no UTF-8 keeps its bytes, as surrogates.
@@ -12,9 +13,11 @@ _READING: dict[str, Any] = (
 )
 
 
-def open_input(file: str | BinaryIO, options: dict[str, str]) -> InputContainer:
+def open_input(
+    file: str | BinaryIO, options: dict[str, str], hwaccel: HWAccel | None = None
+) -> InputContainer:
     """`av.open` for files of others, whose metadata need not be text."""
-    container: InputContainer = av.open(file, "r", options=options, **_READING)
+    container: InputContainer = av.open(file, "r", options=options, hwaccel=hwaccel, **_READING)
     return container
 
 

@@ -19,6 +19,7 @@ from midflow.errors import OptionError, VideoError
 from midflow.video.deinterlace import deinterlaced, settle
 from midflow.video.demux import demux
 from midflow.video.frame import ClipInfo, Frame, Planes
+from midflow.video.hwaccel import NO_HARDWARE
 from midflow.video.limits import believable_hold, require_gap
 from midflow.video.losses import report_losses
 from midflow.video.pipe_input import RawInput, is_pipe
@@ -47,6 +48,7 @@ class VideoReader:
         deinterlace: what to do with interlaced pictures, one of `DEINTERLACE_CHOICES`.
         max_gap: most seconds from one frame to the next. None for any.
         raw: what the frames are, where the file is nothing but frames.
+        hwaccel: kind of device that decodes where it can, see `midflow.video.hwaccel`.
 
     Raises:
         VideoError: the file is missing, unreadable, not a video, larger than the limit, or no frame
@@ -63,6 +65,7 @@ class VideoReader:
         deinterlace: str = "off",
         max_gap: Fraction | float | None = None,
         raw: RawInput | None = None,
+        hwaccel: str = NO_HARDWARE,
     ) -> None:
         for name, value in (("start", start), ("duration", duration)):
             if value is not None and (value < 0 or (name == "duration" and value == 0)):
@@ -70,6 +73,7 @@ class VideoReader:
         self._path = Path(path)
         self._deinterlace = deinterlace
         self._raw = raw
+        self._hwaccel = hwaccel
         self._interlaced = 0  # pictures that are marked so
         self._is_filtered = False
         self._max_gap = max_gap
@@ -86,7 +90,9 @@ class VideoReader:
         self._frames = self._deliver()
 
     def _open(self) -> None:
-        self._container, self._stream, self._decoder = open_clip(self._path, self._raw)
+        self._container, self._stream, self._decoder = open_clip(
+            self._path, self._raw, self._hwaccel
+        )
         self._is_decode_timed = self._container.format.name == "avi"
 
     def _begin(self, start: Fraction, duration: Fraction | None) -> ClipInfo:

@@ -22,6 +22,7 @@ from midflow.video.frame import (
     ClipInfo,
     ColorSpec,
 )
+from midflow.video.hwaccel import NO_HARDWARE, open_on
 from midflow.video.limits import decoder_options, require_clip, require_regular, require_size
 from midflow.video.pipe_input import RawInput, is_pipe, open_raw, standard_input
 from midflow.video.pixel import is_transparent, layout, working_format
@@ -50,12 +51,15 @@ _RATE_ROUNDING = Fraction(1, 100_000)
 _TIME_UNIT = Fraction(1, 1_000_000)  # of a container's start and duration
 
 
-def open_source(path: Path, raw: RawInput | None = None) -> InputContainer:
+def open_source(
+    path: Path, raw: RawInput | None = None, hwaccel: str = NO_HARDWARE
+) -> InputContainer:
     """Open a media file, or standard input for "-", for reading.
 
     Args:
         path: of the file.
         raw: what its frames are, where they have no header.
+        hwaccel: kind of device that decodes files, where it can.
 
     Raises:
         VideoError: one line that names the path and what to do.
@@ -78,7 +82,8 @@ def open_source(path: Path, raw: RawInput | None = None) -> InputContainer:
         if is_animated_webp(head):
             return open_webp(path.read_bytes(), path)
         # an absolute path is never mistaken for a protocol (a name such as "take:2.mp4")
-        return open_input(str(path.absolute()), options)
+        name = str(path.absolute())
+        return open_on(hwaccel, path, lambda device: open_input(name, options, device))
     except FileNotFoundError as error:
         raise VideoError(f"{path} does not exist: check the name") from error
     except PermissionError as error:
@@ -91,10 +96,10 @@ def open_source(path: Path, raw: RawInput | None = None) -> InputContainer:
 
 
 def open_clip(
-    path: Path, raw: RawInput | None = None
+    path: Path, raw: RawInput | None = None, hwaccel: str = NO_HARDWARE
 ) -> tuple[InputContainer, VideoStream, VideoCodecContext]:
     """A file, its stream to interpolate and that one's decoder; raises as `main_video` does."""
-    container = open_source(path, raw)
+    container = open_source(path, raw, hwaccel)
     try:
         stream = main_video(container, path)
         return container, stream, decoder_of(stream)
