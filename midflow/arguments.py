@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from midflow.options import VideoOptions
 
 
-def _option(text: str, *names: str, **settings: Any) -> Any:
+def option(text: str, *names: str, **settings: Any) -> Any:
+    """An option with its help, which states the default itself."""
     return typer.Option(*names, help=text, show_default=False, **settings)
 
 
-def _argument(text: str, metavar: str) -> Any:
+def argument(text: str, metavar: str) -> Any:
+    """A positional argument with its help and how it is shown."""
     return typer.Argument(help=text, metavar=metavar, show_default=False)
 
 
@@ -27,124 +29,120 @@ Text: TypeAlias = str | None
 Number: TypeAlias = float | None
 Flag: TypeAlias = bool
 
-Version = Annotated[Flag, _option("Print the version and exit.", "--version")]
-Quiet = Annotated[Flag, _option("Print errors only.", "--quiet", "-q")]
-Json = Annotated[Flag, _option("Print JSON, and no progress.", "--json")]
-Overwrite = Annotated[Flag, _option("Replace existing files.", "--overwrite")]
+Version = Annotated[Flag, option("Print the version and exit.", "--version")]
+Quiet = Annotated[Flag, option("Print errors only.", "--quiet", "-q")]
+Json = Annotated[Flag, option("Print JSON, and no progress.", "--json")]
+Overwrite = Annotated[Flag, option("Replace existing files.", "--overwrite")]
 
-Model = Annotated[Text, _option("Release, or path of weights; default: midflow-2, bundled.")]
-Device = Annotated[Text, _option("auto, cpu, cuda, cuda:N or mps; default: auto.")]
+Model = Annotated[Text, option("Release, or path of weights; default: midflow-2, bundled.")]
+Device = Annotated[Text, option("auto, cpu, cuda, cuda:N or mps; default: auto.")]
 Precision = Annotated[
     Text,
-    _option("float32, bfloat16 or float16; default: auto, bfloat16 where a CPU is quickest by it."),
+    option("float32, bfloat16 or float16; default: auto, bfloat16 where a CPU is quickest by it."),
 ]
 FlowScale = Annotated[
-    Number, _option("0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; default: 1.")
+    Number, option("0.25, 0.5, 1, 2 or 4: resolution at which motion is sought; default: 1.")
 ]
-Ensemble = Annotated[Flag, _option("Average both directions inside the network.", "--ensemble")]
-Tta = Annotated[Flag, _option("Average with the frames turned by 180 degrees.", "--tta")]
+Ensemble = Annotated[Flag, option("Average both directions inside the network.", "--ensemble")]
+Tta = Annotated[Flag, option("Average with the frames turned by 180 degrees.", "--tta")]
 Backend = Annotated[
-    Text, _option("auto, torch, native, triton, compiled, onnx, openvino, export, tensorrt.")
+    Text, option("auto, torch, native, triton, compiled, onnx, openvino, export, tensorrt.")
 ]
 Protect = Annotated[
-    Text, _option("auto (default), off, or a picture, white where frames stay.", metavar="WHAT")
+    Text, option("auto (default), off, or a picture, white where frames stay.", metavar="WHAT")
 ]
-Wires = Annotated[Text, _option("auto or off: paint thin things apart.", metavar="auto|off")]
+Wires = Annotated[Text, option("auto or off: paint thin things apart.", metavar="auto|off")]
 Tile = Annotated[
     int | None,
-    _option(
-        "Paint in overlapping tiles of this side; default: where memory is short.", metavar="N"
-    ),
+    option("Paint in overlapping tiles of this side; default: where memory is short.", metavar="N"),
 ]
 Factor = Annotated[
-    Text, _option("Multiple of the rate: 2, 2.5 or 5/2; default: 2.", metavar="NUMBER")
+    Text, option("Multiple of the rate: 2, 2.5 or 5/2; default: 2.", metavar="NUMBER")
 ]
 
 Clips = Annotated[
     list[Path] | None,
-    _argument("Clips or folders, then the output: a name or a folder; - is a pipe.", "IN... [OUT]"),
+    argument("Clips or folders, then the output: a name or a folder; - is a pipe.", "IN... [OUT]"),
 ]
-OutDir = Annotated[Path | None, _option("Folder for all outputs.", metavar="FOLDER")]
+OutDir = Annotated[Path | None, option("Folder for all outputs.", metavar="FOLDER")]
 ListFile = Annotated[
-    Path | None, _option("File with further inputs, one a line.", "--list", metavar="FILE")
+    Path | None, option("File with further inputs, one a line.", "--list", metavar="FILE")
 ]
-SkipExisting = Annotated[Flag, _option("Pass over inputs whose output exists.", "--skip-existing")]
+SkipExisting = Annotated[Flag, option("Pass over inputs whose output exists.", "--skip-existing")]
 Fps = Annotated[
-    Text, _option("Or the rate: 60, 59.94, 60000/1001; speed and sound stay.", metavar="RATE")
+    Text, option("Or the rate: 60, 59.94, 60000/1001; speed and sound stay.", metavar="RATE")
 ]
 Codec = Annotated[
-    Text, _option("h264, hevc, av1, vp9, prores, ffv1, or an FFmpeg encoder; default: h264.")
+    Text, option("h264, hevc, av1, vp9, prores, ffv1, or an FFmpeg encoder; default: h264.")
 ]
-Crf = Annotated[Number, _option("Constant quality, smaller is better; default: 17 for h264.")]
-Preset = Annotated[Text, _option("Speed against size, in the encoder's words; default: medium.")]
-PixFmt = Annotated[Text, _option("FFmpeg pixel format; default: the clip's own.")]
-EncoderOptions = Annotated[Text, _option("Further options of the encoder.", metavar="K=V:K=V")]
-Start = Annotated[Text, _option("Begin there: seconds or hh:mm:ss.fff.", metavar="TIME")]
-Duration = Annotated[Text, _option("Take so much: seconds or hh:mm:ss.fff.", metavar="TIME")]
+Crf = Annotated[Number, option("Constant quality, smaller is better; default: 17 for h264.")]
+Preset = Annotated[Text, option("Speed against size, in the encoder's words; default: medium.")]
+PixFmt = Annotated[Text, option("FFmpeg pixel format; default: the clip's own.")]
+EncoderOptions = Annotated[Text, option("Further options of the encoder.", metavar="K=V:K=V")]
+Start = Annotated[Text, option("Begin there: seconds or hh:mm:ss.fff.", metavar="TIME")]
+Duration = Annotated[Text, option("Take so much: seconds or hh:mm:ss.fff.", metavar="TIME")]
 MaxGap = Annotated[
     Text,
-    _option(
-        "Longest gap between two frames, as damaged times leave; default: 600.", metavar="TIME"
-    ),
+    option("Longest gap between two frames, as damaged times leave; default: 600.", metavar="TIME"),
 ]
 Dedup = Annotated[
-    Flag, _option("Paint across repeated frames, as in animation on twos and threes.", "--dedup")
+    Flag, option("Paint across repeated frames, as in animation on twos and threes.", "--dedup")
 ]
 SceneThreshold = Annotated[
-    Number, _option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.4.")
+    Number, option("Similarity, 0 to 1, below which it is a cut; 0: no cuts; default: 0.4.")
 ]
 CutsFile = Annotated[
     Path | None,
-    _option("Take the scene cuts from there: times or frame numbers, one a line.", "--cuts"),
+    option("Take the scene cuts from there: times or frame numbers, one a line.", "--cuts"),
 ]
-WriteCuts = Annotated[Path | None, _option("Write the times of the scene cuts there.")]
-SceneFill = Annotated[Text, _option("Across a cut: hold, nearest or blend; default: hold.")]
+WriteCuts = Annotated[Path | None, option("Write the times of the scene cuts there.")]
+SceneFill = Annotated[Text, option("Across a cut: hold, nearest or blend; default: hold.")]
 Slowmo = Annotated[
-    Text, _option("So many times slower, at the clip's own rate or --fps.", metavar="NUMBER")
+    Text, option("So many times slower, at the clip's own rate or --fps.", metavar="NUMBER")
 ]
-Speed = Annotated[Text, _option("Or so many times faster; 1/2 is slower.", metavar="NUMBER")]
-Sound = Annotated[Text, _option("At another speed: stretch, keep or drop; default: stretch.")]
-End = Annotated[Text, _option("After the last frame: hold, drop or loop; default: hold.")]
+Speed = Annotated[Text, option("Or so many times faster; 1/2 is slower.", metavar="NUMBER")]
+Sound = Annotated[Text, option("At another speed: stretch, keep or drop; default: stretch.")]
+End = Annotated[Text, option("After the last frame: hold, drop or loop; default: hold.")]
 Vfr = Annotated[
-    Text, _option("constant rate, or keep: divide each gap of a varying one; default: constant.")
+    Text, option("constant rate, or keep: divide each gap of a varying one; default: constant.")
 ]
-Pipe = Annotated[Text, _option("To standard output (-): y4m, raw or nut; default: y4m.")]
+Pipe = Annotated[Text, option("To standard output (-): y4m, raw or nut; default: y4m.")]
 RawInput = Annotated[
-    Text, _option("IN is frames alone: 640x480:yuv420p:30000/1001.", metavar="SIZE:FORMAT:RATE")
+    Text, option("IN is frames alone: 640x480:yuv420p:30000/1001.", metavar="SIZE:FORMAT:RATE")
 ]
 Deinterlace = Annotated[
-    Text, _option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
+    Text, option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
 ]
 Hwaccel = Annotated[
-    Text, _option("Decode on cuda, videotoolbox, d3d11va, qsv, ... where it can; default: off.")
+    Text, option("Decode on cuda, videotoolbox, d3d11va, qsv, ... where it can; default: off.")
 ]
 Workers = Annotated[
-    int | None, _option("Processes that work side by side; default: 1.", metavar="N")
+    int | None, option("Processes that work side by side; default: 1.", metavar="N")
 ]
-Devices = Annotated[Text, _option("Or a process for each of these: cuda:0,cuda:1.", metavar="LIST")]
+Devices = Annotated[Text, option("Or a process for each of these: cuda:0,cuda:1.", metavar="LIST")]
 SegmentFrames = Annotated[
     int | None,
-    _option("Frames finished together, which an interruption can cost; default: 250.", metavar="N"),
+    option("Frames finished together, which an interruption can cost; default: 250.", metavar="N"),
 ]
-Restart = Annotated[Flag, _option("Do not go on from an interrupted run.", "--restart")]
+Restart = Annotated[Flag, option("Do not go on from an interrupted run.", "--restart")]
 
 Pictures = Annotated[
     list[Path],
-    _argument("Two pictures and an output, or two folders.", "A B OUT | DIR OUT_DIR"),
+    argument("Two pictures and an output, or two folders.", "A B OUT | DIR OUT_DIR"),
 ]
 Timesteps = Annotated[
     list[float] | None,
-    _option("Where between A and B, 0 to 1; may be repeated; default: 0.5.", "-t"),
+    option("Where between A and B, 0 to 1; may be repeated; default: 0.5.", "-t"),
 ]
-Count = Annotated[int | None, _option("Or so many frames, evenly spaced.", "-n")]
-First = Annotated[Path, _argument("The earlier picture.", "A")]
-Second = Annotated[Path, _argument("The later picture.", "B")]
-Drawing = Annotated[Path, _argument("The picture to draw.", "OUT")]
-Timestep = Annotated[float, _option("When the motion is seen, 0 to 1; default: 0.5.", "-t")]
+Count = Annotated[int | None, option("Or so many frames, evenly spaced.", "-n")]
+First = Annotated[Path, argument("The earlier picture.", "A")]
+Second = Annotated[Path, argument("The later picture.", "B")]
+Drawing = Annotated[Path, argument("The picture to draw.", "OUT")]
+Timestep = Annotated[float, option("When the motion is seen, 0 to 1; default: 0.5.", "-t")]
 
-Name = Annotated[str, _argument("A release, or the path of weights.", "NAME")]
-Names = Annotated[list[str], _argument("Releases.", "NAME...")]
-MaybeNames = Annotated[list[str] | None, _argument("Default: all that are here.", "[NAME...]")]
+Name = Annotated[str, argument("A release, or the path of weights.", "NAME")]
+Names = Annotated[list[str], argument("Releases.", "NAME...")]
+MaybeNames = Annotated[list[str] | None, argument("Default: all that are here.", "[NAME...]")]
 
 
 def video_options(given: dict[str, Any]) -> "VideoOptions":

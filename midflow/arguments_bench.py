@@ -4,43 +4,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from midflow.arguments import Number
+from midflow.arguments import Number, argument, option
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
     from midflow.bench.options import BenchOptions
 
 
-def _option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, show_default=False, **settings)
-
-
 Clip = Annotated[
     Path | None,
-    typer.Argument(
-        help="A video whose pictures are used; default: drawn ones.",
-        metavar="[CLIP]",
-        show_default=False,
-    ),
+    argument("A video whose pictures are used; default: drawn ones.", "[CLIP]"),
 ]
 Models = Annotated[
     list[str] | None,
-    _option("Release or path, repeated for several, or all; default: midflow-2.", "--model"),
+    option("Release or path, repeated for several, or all; default: midflow-2.", "--model"),
 ]
 Backends = Annotated[
-    list[str] | None, _option("Repeated for several; default: all that are there.", "--backend")
+    list[str] | None, option("Repeated for several; default: all that are there.", "--backend")
 ]
 Precisions = Annotated[
     list[str] | None,
-    _option(
+    option(
         "auto, float32, bfloat16 or float16, repeated for several; default: auto.", "--precision"
     ),
 ]
 Sizes = Annotated[
     list[str] | None,
-    _option(
+    option(
         "1280x720, repeated for several; default: 480p, 720p, 1080p and 2160p.",
         "--size",
         metavar="WxH",
@@ -48,23 +38,23 @@ Sizes = Annotated[
 ]
 Factors = Annotated[
     list[str] | None,
-    _option(
+    option(
         "Repeated for several; default: 2, and 4 and 8 at the smallest size.",
         "--factor",
         metavar="NUMBER",
     ),
 ]
 Frames = Annotated[
-    int | None, _option("Input frames of each run; default: by --seconds.", metavar="N")
+    int | None, option("Input frames of each run; default: by --seconds.", metavar="N")
 ]
-Seconds = Annotated[Number, _option("About what a stage takes; default: 10.")]
-Codec = Annotated[str | None, _option("Of the output; default: h264.")]
-Preset = Annotated[str | None, _option("Of the encoder; default: medium.")]
-JsonFile = Annotated[Path | None, _option("Write all figures there.", "--json", metavar="FILE")]
+Seconds = Annotated[Number, option("About what a stage takes; default: 10.")]
+Codec = Annotated[str | None, option("Of the output; default: h264.")]
+Preset = Annotated[str | None, option("Of the encoder; default: medium.")]
+JsonFile = Annotated[Path | None, option("Write all figures there.", "--json", metavar="FILE")]
 Plot = Annotated[
-    Path | None, _option("Draw cost against pixels and factor there (PNG).", metavar="FILE")
+    Path | None, option("Draw cost against pixels and factor there (PNG).", metavar="FILE")
 ]
-Quick = Annotated[bool, _option("480p and 720p, three seconds a stage.", "--quick")]
+Quick = Annotated[bool, option("480p and 720p, three seconds a stage.", "--quick")]
 
 
 def bench_options(given: dict[str, Any]) -> "BenchOptions":

@@ -5,9 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from midflow.arguments import Text, interpolator
+from midflow.arguments import Text, argument, interpolator, option
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
@@ -15,21 +13,13 @@ if TYPE_CHECKING:
     from midflow.interpolator import Interpolator
 
 
-def _option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, show_default=False, **settings)
-
-
 Folder = Annotated[
     Path | None,
-    typer.Argument(
-        help="Videos (not in folders below), or a published test set.",
-        metavar="[FOLDER]",
-        show_default=False,
-    ),
+    argument("Videos (not in folders below), or a published test set.", "[FOLDER]"),
 ]
 Dataset = Annotated[
     Text,
-    _option(
+    option(
         "clips, hard (drawn, needs no folder), middlebury, ucf101, vimeo90k, snu-film-easy, "
         "snu-film-medium, snu-film-hard, snu-film-extreme, xiph-2k, xiph-4k, x4k1000fps, hd-544p, "
         "hd-720p, hd-1080p or atd-12k; default: clips."
@@ -37,17 +27,17 @@ Dataset = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    _option("As for video; may be repeated to compare models.", "--model", metavar="NAME"),
+    option("As for video; may be repeated to compare models.", "--model", metavar="NAME"),
 ]
 KeepOneOf = Annotated[
-    int | None, _option("Clips: keep one frame of 2, 4 or 8; default: 2.", "--factor")
+    int | None, option("Clips: keep one frame of 2, 4 or 8; default: 2.", "--factor")
 ]
 PerClip = Annotated[
-    Text, _option("Clips: samples of each, spread over it, or all; default: 4.", metavar="N|all")
+    Text, option("Clips: samples of each, spread over it, or all; default: 4.", metavar="N|all")
 ]
 Metrics = Annotated[
     list[str] | None,
-    _option(
+    option(
         "psnr, psnr_luma, ssim, ssim_matlab, ie or lpips; may be repeated; "
         "default: what papers report on the set.",
         "--metric",
@@ -56,25 +46,25 @@ Metrics = Annotated[
 ]
 Baselines = Annotated[
     list[str] | None,
-    _option(
+    option(
         "average or dis; may be repeated; default: all that are installed.",
         "--baseline",
         metavar="NAME",
     ),
 ]
-Limit = Annotated[int | None, _option("Only so many samples, spread over the set.", metavar="N")]
+Limit = Annotated[int | None, option("Only so many samples, spread over the set.", metavar="N")]
 Records = Annotated[
     Path | None,
-    _option(
+    option(
         "Keep finished samples there and go on from them; default: in the report.", metavar="FILE"
     ),
 ]
 ReportFolder = Annotated[
     Path | None,
-    _option("Write report.html, report.json and worst.png there.", "--report", metavar="FOLDER"),
+    option("Write report.html, report.json and worst.png there.", "--report", metavar="FOLDER"),
 ]
 Worst = Annotated[
-    int | None, _option("Frames to show in the report, the worst first; default: 5.", metavar="N")
+    int | None, option("Frames to show in the report, the worst first; default: 5.", metavar="N")
 ]
 
 

@@ -4,9 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from midflow.arguments import Number, Text
+from midflow.arguments import Number, Text, argument, option
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
@@ -14,73 +12,65 @@ if TYPE_CHECKING:
     from midflow.train.sources import DataOptions
 
 
-def _option(text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=text, show_default=False, **settings)
-
-
-def _argument(text: str, metavar: str) -> Any:
-    return typer.Argument(help=text, metavar=metavar, show_default=False)
-
-
 Data = Annotated[
     list[Path] | None,
-    _argument("Folders of clips or data sets, clips, or lists of triplets (.txt).", "DATA"),
+    argument("Folders of clips or data sets, clips, or lists of triplets (.txt).", "DATA"),
 ]
-Out = Annotated[Path | None, _option("Folder of the run; one found there goes on.", "--out", "-o")]
+Out = Annotated[Path | None, option("Folder of the run; one found there goes on.", "--out", "-o")]
 Recipe = Annotated[
     Text,
-    _option(
+    option(
         "debug, paper, paper_m, default_gpu, default_cpu or finetune; default: finetune with "
         "--init, else the default for the device."
     ),
 ]
-Init = Annotated[Text, _option("Weights to start from: a path or a release.", metavar="WEIGHTS")]
-Steps = Annotated[int | None, _option("Length of the run in steps.")]
-Seconds = Annotated[Number, _option("Length in seconds of training.")]
-Hours = Annotated[Number, _option("Length in hours of training.")]
-Batch = Annotated[int | None, _option("Samples of a step, over all processes.")]
-Crop = Annotated[int | None, _option("Side of the square crops in pixels.")]
+Init = Annotated[Text, option("Weights to start from: a path or a release.", metavar="WEIGHTS")]
+Steps = Annotated[int | None, option("Length of the run in steps.")]
+Seconds = Annotated[Number, option("Length in seconds of training.")]
+Hours = Annotated[Number, option("Length in hours of training.")]
+Batch = Annotated[int | None, option("Samples of a step, over all processes.")]
+Crop = Annotated[int | None, option("Side of the square crops in pixels.")]
 Layout = Annotated[
     str,
-    _option(
+    option(
         "Of DATA: auto, clips, vimeo_triplet, vimeo_septuplet, x4k1000fps, atd12k, snu_film or "
         "triplets; default: auto."
     ),
 ]
 Synthetic = Annotated[
     Number,
-    _option(
+    option(
         "Share of synthetic scenes; default: 0.45, and 0 for debug, finetune and paper.",
         metavar="SHARE",
     ),
 ]
 Held = Annotated[
-    Path | None, _option("Clips to be measured on, never trained on.", metavar="FOLDER")
+    Path | None, option("Clips to be measured on, never trained on.", metavar="FOLDER")
 ]
 Cache = Annotated[
-    Path | None, _option("Decode clips once into this folder, not into memory.", metavar="FOLDER")
+    Path | None, option("Decode clips once into this folder, not into memory.", metavar="FOLDER")
 ]
-Memory = Annotated[Number, _option("Most memory for clips; default: 4.", metavar="GIGABYTES")]
+Memory = Annotated[Number, option("Most memory for clips; default: 4.", metavar="GIGABYTES")]
 ClipFrames = Annotated[
-    int | None, _option("Most frames of each clip, from its beginning; default: all that fit.")
+    int | None, option("Most frames of each clip, from its beginning; default: all that fit.")
 ]
 Scenes = Annotated[
     int | None,
-    _option("Synthetic scenes to render ahead; default: 1 GB of them on a CPU, none on a GPU."),
+    option("Synthetic scenes to render ahead; default: 1 GB of them on a CPU, none on a GPU."),
 ]
-Seed = Annotated[int | None, _option("Of first weights and samples; default: 0.")]
+Seed = Annotated[int | None, option("Of first weights and samples; default: 0.")]
 Settings = Annotated[
     list[str] | None,
-    _option(
+    option(
         "Any field of TrainConfig, such as rate.peak=5e-4; may be repeated.",
         "--set",
         metavar="NAME=VALUE",
     ),
 ]
 RunReport = Annotated[
-    Path | None, _option("Draw the curves of a run to its curves.png.", "--report", metavar="RUN")
+    Path | None, option("Draw the curves of a run to its curves.png.", "--report", metavar="RUN")
 ]
-DataFolder = Annotated[Path, _argument("A folder of clips, or a data set.", "DIR")]
+DataFolder = Annotated[Path, argument("A folder of clips, or a data set.", "DIR")]
 
 
 def train_config(given: dict[str, Any]) -> "TrainConfig":
