@@ -13,42 +13,39 @@ KERNEL(work) {
     }
 }
 
-INLINE const ELEMENT *NAME(head_at)(const struct job *job, int row, int column) {
-    const ptrdiff_t cell = (ptrdiff_t)(row / 2) * (job->previous_width / 2) + column / 2;
-    return (const ELEMENT *)job->out + 16 * (4 * cell + row % 2 * 2 + column % 2);
-}
-
-/* Where to read a head that is `ratio` times coarser: bilinear, areas aligned. */
-struct NAME(head) {
-    const ELEMENT *a, *b, *c, *d;
-    float across, down;
+/* The two rows of a head that is `ratio` times coarser around a row: bilinear, areas aligned. */
+struct NAME(heads) {
+    const ELEMENT *top, *bottom;
+    float down, step;
+    int last;
 };
 
-INLINE struct NAME(head) NAME(head_around)(const struct job *job, int row, int column) {
+INLINE const ELEMENT *NAME(head_row)(const struct job *job, int row) {
+    return (const ELEMENT *)job->out + 16 * (4 * (ptrdiff_t)(row / 2) * (job->previous_width / 2) + row % 2 * 2);
+}
+
+INLINE struct NAME(heads) NAME(heads_at)(const struct job *job, int row) {
     const float step = 1 / job->ratio;
     const float y = inside((row + 0.5f) * step - 0.5f, job->previous_height);
-    const float x = inside((column + 0.5f) * step - 0.5f, job->previous_width);
-    const int top = (int)y, left = (int)x;
-    const int bottom = top + (top < job->previous_height - 1);
-    const int right = left + (left < job->previous_width - 1);
-    return (struct NAME(head)){NAME(head_at)(job, top, left), NAME(head_at)(job, top, right),
-                               NAME(head_at)(job, bottom, left), NAME(head_at)(job, bottom, right),
-                               x - left, y - top};
+    const int top = (int)y, bottom = top + (top < job->previous_height - 1);
+    return (struct NAME(heads)){NAME(head_row)(job, top), NAME(head_row)(job, bottom), y - top, step,
+                                job->previous_width - 1};
 }
 
-INLINE v8 NAME(head8)(const struct job *job, int row, int column) {
-    const struct NAME(head) at = NAME(head_around)(job, row, column);
-    const v8 a = NAME(load8)(at.a), c = NAME(load8)(at.c);
-    const v8 upper = a + at.across * (NAME(load8)(at.b) - a);
-    return upper + at.down * (c + at.across * (NAME(load8)(at.d) - c) - upper);
-}
-
-INLINE v16 NAME(head16)(const struct job *job, int row, int column) {
-    const struct NAME(head) at = NAME(head_around)(job, row, column);
-    const v16 a = NAME(load16)(at.a), c = NAME(load16)(at.c);
-    const v16 upper = a + at.across * (NAME(load16)(at.b) - a);
-    return upper + at.down * (c + at.across * (NAME(load16)(at.d) - c) - upper);
-}
+#define HEADS(name, vector, load)                                                          \
+    INLINE vector NAME(name)(struct NAME(heads) heads, int column) {                       \
+        const float x = inside((column + 0.5f) * heads.step - 0.5f, heads.last + 1);       \
+        const int left = (int)x;                                                           \
+        const float across = x - left;                                                     \
+        const ptrdiff_t here = head_offset(left), next = head_offset(left + (left < heads.last)); \
+        const vector a = NAME(load)(heads.top + here), c = NAME(load)(heads.bottom + here); \
+        const vector upper = a + across * (NAME(load)(heads.top + next) - a);              \
+        const vector lower = c + across * (NAME(load)(heads.bottom + next) - c);           \
+        return upper + heads.down * (lower - upper);                                       \
+    }
+HEADS(head8, v8, load8)
+HEADS(head16, v16, load16)
+#undef HEADS
 
 /* What a block at `grid` reads: both frames warped and reduced by the mean of the 2 x 2 pixels in the
    middle of each cell (nets/warp.py), then flow, logit, carried features, time. Rows are of the grid. */
@@ -56,7 +53,8 @@ KERNEL(block_inputs) {
     const int grid = job->grid, width = job->width / grid, each = grid > 1 ? 2 : 1;
     const int skipped = grid > 1 ? grid / 2 - 1 : 0;
     const float share = 1.0f / (each * each);
-    for (int y = first; y < last; y++)
+    for (int y = first; y < last; y++) {
+        const struct NAME(heads) heads = job->state ? NAME(heads_at)(job, y) : (struct NAME(heads)){0};
         for (int x = 0; x < width; x++) {
             v8 frame0 = {0}, frame1 = {0};
             v4 motion = {0};
@@ -69,7 +67,7 @@ KERNEL(block_inputs) {
                 frame1 += bilinear8(job, job->picture1, places, 2);
                 motion += flow;
             }
-            v16 known = job->state ? NAME(head16)(job, y, x) : (v16){0};
+            v16 known = job->state ? NAME(head16)(heads, x) : (v16){0};
             motion *= share / grid;
             for (int k = 0; k < 4; k++) known[k] = motion[k];
             known[13] = job->time;
@@ -78,35 +76,61 @@ KERNEL(block_inputs) {
             NAME(store8)(to + 8, frame1 * share);
             NAME(store16)(to + 16, known);
         }
+    }
 }
 
-/* Adds the flow of a head to that at full size, of which `source` is what was before. */
+/* The flow of a head at one of its columns, between its two rows. */
+INLINE v4 NAME(head_flow)(struct NAME(heads) heads, int column) {
+    const v8 top = NAME(load8)(heads.top + head_offset(column));
+    const v8 flow = top + heads.down * (NAME(load8)(heads.bottom + head_offset(column)) - top);
+    return __builtin_shufflevector(flow, flow, 0, 1, 2, 3);
+}
+
+/* Adds the flow of a head to that at full size, of which `source` is what was before: from each column
+   of the head to the next in equal steps, and what is beyond the first and the last as they are. */
 KERNEL(add_flow) {
-    for (int y = first; y < last; y++)
-        for (int x = 0; x < job->width; x++) {
-            const ptrdiff_t i = 4 * ((ptrdiff_t)y * job->width + x);
-            const v8 found = NAME(head8)(job, y, x);
-            v4 flow = job->ratio * __builtin_shufflevector(found, found, 0, 1, 2, 3);
-            if (job->source) flow += load4(job->source + i);
-            memcpy(job->state + i, &flow, sizeof flow);
+    const int ratio = (int)job->ratio, width = job->width;
+    const float begin = ratio % 2 ? 0 : 0.5f / ratio;
+    for (int y = first; y < last; y++) {
+        const struct NAME(heads) heads = NAME(heads_at)(job, y);
+        float *to = job->state + 4 * (ptrdiff_t)y * width;
+        const float *from = job->source ? job->source + 4 * (ptrdiff_t)y * width : 0;
+        v4 here = job->ratio * NAME(head_flow)(heads, 0);
+        for (int column = 0, x = 0; column <= heads.last + 1; column++) {
+            const v4 there = job->ratio * NAME(head_flow)(heads, smaller(column, heads.last));
+            const v4 step = (there - here) / job->ratio;
+            const int until = column > heads.last ? width : ratio / 2 + column * ratio;
+            for (v4 flow = here + begin * (there - here); x < until; x++, flow += step) {
+                const v4 sum = from ? flow + load4(from + 4 * x) : flow;
+                memcpy(to + 4 * x, &sum, sizeof sum);
+            }
+            here = there;
         }
+    }
 }
 
-/* Reads both frames along the flow and mixes them by the last head's logit. */
+/* Adds the last head's flow, reads both frames along it, and mixes them by that head's logit. */
 KERNEL(mix_frames) {
     const int width = job->width;
     const ptrdiff_t size = (ptrdiff_t)job->height * width;
-    for (int y = first; y < last; y++)
+    for (int y = first; y < last; y++) {
+        const struct NAME(heads) heads = NAME(heads_at)(job, y);
         for (int x = 0; x < width; x += LANES) {
             const int count = width - x < LANES ? width - x : LANES;
             const ptrdiff_t start = (ptrdiff_t)y * width + x;
             v16 logits = {0};
+            v4 flows[LANES];
             float weights[LANES];
-            for (int lane = 0; lane < count; lane++) logits[lane] = NAME(head8)(job, y, x + lane)[4];
+            for (int lane = 0; lane < count; lane++) {
+                const v8 found = NAME(head8)(heads, x + lane);
+                flows[lane] = job->ratio * __builtin_shufflevector(found, found, 0, 1, 2, 3);
+                if (job->source) flows[lane] += load4(job->source + 4 * (start + lane));
+                logits[lane] = found[4];
+            }
             store16f(weights, sigmoid(logits));
             for (int lane = 0; lane < count; lane++) {
                 const ptrdiff_t i = start + lane;
-                const v4 flow = load4(job->state + 4 * i);
+                const v4 flow = flows[lane];
                 const struct places places = places_at(job, x + lane, y, flow);
                 const v8 frame0 = bilinear8(job, job->picture0, places, 0);
                 const v8 frame1 = bilinear8(job, job->picture1, places, 2);
@@ -117,4 +141,5 @@ KERNEL(mix_frames) {
                 job->weight[i] = weights[lane];
             }
         }
+    }
 }

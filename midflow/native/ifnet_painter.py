@@ -101,8 +101,9 @@ class IFNetPainter:
             head = block.lastconv(x, self._buffers)
             job.previous_height, job.previous_width = shape[1:]
             job.update((("out", head), ("ratio", float(grid)), ("source", job.state)))
-            job.state = flow.data_ptr()
-            run("add_flow", job, height, self.dtype)
+            if block is not self._blocks[-1]:
+                job.state = flow.data_ptr()
+                run("add_flow", job, height, self.dtype)
         outputs = set_outputs(job, height, width, only_frame)
         run("mix_frames", job, height, self.dtype)
         return outputs

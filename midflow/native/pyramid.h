@@ -42,8 +42,8 @@ INLINE void NAME(view)(const struct job *job, const ELEMENT *features, struct pl
     const int left = places.whole[axis], top = places.whole[axis + 1];
     const float across = places.rest[axis], down = places.rest[axis + 1];
     const ELEMENT *from = features + (top * (ptrdiff_t)job->width + left) * wide;
-    const ptrdiff_t right = left < job->width - 1 ? wide : 0;
-    const ptrdiff_t below = top < job->height - 1 ? wide * job->width : 0;
+    const ptrdiff_t right = job->width > 1 ? wide : 0;
+    const ptrdiff_t below = job->height > 1 ? wide * job->width : 0;
     int k = 0;
     for (; k + 16 <= wide; k += 16) NAME(blend8)(from + k, right, below, across, down, view + k);
     if (k < wide) NAME(blend4)(from + k, right, below, across, down, view + k);

@@ -37,7 +37,8 @@ INLINE float inside(float place, int length) {
     return place < length - 1 ? place : length - 1;
 }
 
-/* Where a flow points to in both pictures, {x0, y0, x1, y1}, inside of them: whole part and rest. */
+/* Where a flow points to in both pictures, {x0, y0, x1, y1}, inside of them: the pixel before, which has
+   one behind it unless there is only one, and how far beyond it. */
 struct places {
     i4 whole;
     v4 rest;
@@ -47,7 +48,8 @@ INLINE struct places places_at(const struct job *job, int column, int row, v4 fl
     const float right = job->width - 1, bottom = job->height - 1;
     v4 place = (v4){column, row, column, row} + flow;
     place = v4_least(v4_greatest(place, (v4){0}), (v4){right, bottom, right, bottom});
-    const i4 whole = __builtin_convertvector(place, i4);
+    const float before = right > 1 ? right - 1 : 0, above = bottom > 1 ? bottom - 1 : 0;
+    const i4 whole = __builtin_convertvector(v4_least(place, (v4){before, above, before, above}), i4);
     return (struct places){whole, place - __builtin_convertvector(whole, v4)};
 }
 
@@ -212,10 +214,13 @@ INLINE v4 bilinear(const struct job *job, const float *picture, const struct blo
 INLINE v8 bilinear8(const struct job *job, const float *frame, struct places places, int axis) {
     const int left = places.whole[axis], top = places.whole[axis + 1];
     const float *from = frame + (ptrdiff_t)8 * (top * (ptrdiff_t)job->width + left);
-    const ptrdiff_t right = left < job->width - 1 ? 8 : 0;
-    const ptrdiff_t below = top < job->height - 1 ? (ptrdiff_t)8 * job->width : 0;
+    const ptrdiff_t right = job->width > 1 ? 8 : 0;
+    const ptrdiff_t below = job->height > 1 ? (ptrdiff_t)8 * job->width : 0;
     const v8 a = load8f(from), c = load8f(from + below);
     const v8 upper = a + places.rest[axis] * (load8f(from + right) - a);
     const v8 lower = c + places.rest[axis] * (load8f(from + below + right) - c);
     return upper + places.rest[axis + 1] * (lower - upper);
 }
+
+/* Where in a row of an IFNet's head a column lies: 16 channels for each of 2 x 2 pixels. */
+INLINE ptrdiff_t head_offset(int column) { return 16 * (4 * (ptrdiff_t)(column / 2) + column % 2); }
