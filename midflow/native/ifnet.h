@@ -32,75 +32,90 @@ INLINE struct NAME(heads) NAME(heads_at)(const struct job *job, int row) {
                                 job->previous_width - 1};
 }
 
-#define HEADS(name, vector, load)                                                          \
-    INLINE vector NAME(name)(struct NAME(heads) heads, int column) {                       \
-        const float x = inside((column + 0.5f) * heads.step - 0.5f, heads.last + 1);       \
-        const int left = (int)x;                                                           \
-        const float across = x - left;                                                     \
-        const ptrdiff_t here = head_offset(left), next = head_offset(left + (left < heads.last)); \
-        const vector a = NAME(load)(heads.top + here), c = NAME(load)(heads.bottom + here); \
-        const vector upper = a + across * (NAME(load)(heads.top + next) - a);              \
-        const vector lower = c + across * (NAME(load)(heads.bottom + next) - c);           \
-        return upper + heads.down * (lower - upper);                                       \
-    }
-HEADS(head8, v8, load8)
-HEADS(head16, v16, load16)
-#undef HEADS
+/* A head at a column of the finer size. */
+INLINE v8 NAME(head_at)(struct NAME(heads) heads, int column) {
+    if (heads.step == 1) return NAME(load8)(heads.top + head_offset(column));
+    const float x = inside((column + 0.5f) * heads.step - 0.5f, heads.last + 1);
+    const int left = (int)x;
+    const ptrdiff_t here = head_offset(left), next = head_offset(smaller(left + 1, heads.last));
+    const v8 a = NAME(load8)(heads.top + here), c = NAME(load8)(heads.bottom + here);
+    const v8 upper = a + (x - left) * (NAME(load8)(heads.top + next) - a);
+    const v8 lower = c + (x - left) * (NAME(load8)(heads.bottom + next) - c);
+    return upper + heads.down * (lower - upper);
+}
 
-/* What a block at `grid` reads: both frames warped and reduced by the mean of the 2 x 2 pixels in the
-   middle of each cell (nets/warp.py), then flow, logit, carried features, time. Rows are of the grid. */
-KERNEL(block_inputs) {
-    const int grid = job->grid, width = job->width / grid, each = grid > 1 ? 2 : 1;
-    const int skipped = grid > 1 ? grid / 2 - 1 : 0;
+/* A head at one of its own columns, between its two rows; nothing where there is none. */
+INLINE v16 NAME(between16)(struct NAME(heads) heads, int column) {
+    if (heads.last < 0) return (v16){0};
+    const ptrdiff_t at = head_offset(smaller(column, heads.last));
+    const v16 top = NAME(load16)(heads.top + at);
+    return top + heads.down * (NAME(load16)(heads.bottom + at) - top);
+}
+
+INLINE v4 NAME(between4)(struct NAME(heads) heads, int column) {
+    const ptrdiff_t at = head_offset(smaller(column, heads.last));
+    const v8 top = NAME(load8)(heads.top + at);
+    const v8 found = top + heads.down * (NAME(load8)(heads.bottom + at) - top);
+    return __builtin_shufflevector(found, found, 0, 1, 2, 3);
+}
+
+/* A row of what `block_inputs` makes; `each` is known to the compiler. */
+INLINE void NAME(block_row)(const struct job *job, int y, const int each) {
+    const int grid = job->grid, width = job->width / grid, skipped = each > 1 ? grid / 2 - 1 : 0;
+    const int ratio = job->state ? (int)job->ratio : 1;
     const float share = 1.0f / (each * each);
-    for (int y = first; y < last; y++) {
-        const struct NAME(heads) heads = job->state ? NAME(heads_at)(job, y) : (struct NAME(heads)){0};
-        for (int x = 0; x < width; x++) {
+    struct NAME(heads) heads = {.last = -1};
+    if (job->state) heads = NAME(heads_at)(job, y);
+    ELEMENT *to = (ELEMENT *)job->x + (ptrdiff_t)y * width * 32;
+    v16 here = NAME(between16)(heads, 0);
+    for (int column = 0, x = 0; column <= heads.last + 1; column++) {
+        const v16 there = NAME(between16)(heads, column), step = (there - here) * (1.0f / ratio);
+        const int until = until_column(column, heads.last, ratio, width);
+        for (v16 known = here + begin_of(ratio) * step; x < until; x++, known += step, to += 32) {
             v8 frame0 = {0}, frame1 = {0};
             v4 motion = {0};
+#pragma GCC unroll 4
             for (int part = 0; part < each * each; part++) {
-                const int row = y * grid + skipped + part / each, column = x * grid + skipped + part % each;
-                const v4 flow = job->state ? load4(job->state + 4 * ((ptrdiff_t)row * job->width + column))
+                const int row = y * grid + skipped + part / each, place = x * grid + skipped + part % each;
+                const v4 flow = job->state ? load4(job->state + 4 * ((ptrdiff_t)row * job->width + place))
                                            : (v4){0};
-                const struct places places = places_at(job, column, row, flow);
+                const struct places places = places_at(job, place, row, flow);
                 frame0 += bilinear8(job, job->picture0, places, 0);
                 frame1 += bilinear8(job, job->picture1, places, 2);
                 motion += flow;
             }
-            v16 known = job->state ? NAME(head16)(heads, x) : (v16){0};
             motion *= share / grid;
-            for (int k = 0; k < 4; k++) known[k] = motion[k];
-            known[13] = job->time;
-            ELEMENT *to = (ELEMENT *)job->x + ((ptrdiff_t)y * width + x) * 32;
+            v16 all = known;
+            for (int k = 0; k < 4; k++) all[k] = motion[k];
+            all[13] = job->time;
             NAME(store8)(to, frame0 * share);
             NAME(store8)(to + 8, frame1 * share);
-            NAME(store16)(to + 16, known);
+            NAME(store16)(to + 16, all);
         }
+        here = there;
     }
 }
 
-/* The flow of a head at one of its columns, between its two rows. */
-INLINE v4 NAME(head_flow)(struct NAME(heads) heads, int column) {
-    const v8 top = NAME(load8)(heads.top + head_offset(column));
-    const v8 flow = top + heads.down * (NAME(load8)(heads.bottom + head_offset(column)) - top);
-    return __builtin_shufflevector(flow, flow, 0, 1, 2, 3);
+/* What a block at `grid` reads: both frames warped and reduced by the mean of the 2 x 2 pixels in the
+   middle of each cell (nets/warp.py), then flow, logit, carried features, time. Rows are of the grid. */
+KERNEL(block_inputs) {
+    for (int y = first; y < last; y++)
+        if (job->grid > 1) NAME(block_row)(job, y, 2);
+        else NAME(block_row)(job, y, 1);
 }
 
-/* Adds the flow of a head to that at full size, of which `source` is what was before: from each column
-   of the head to the next in equal steps, and what is beyond the first and the last as they are. */
+/* Adds the flow of a head to that at full size, of which `source` is what was before. */
 KERNEL(add_flow) {
     const int ratio = (int)job->ratio, width = job->width;
-    const float begin = ratio % 2 ? 0 : 0.5f / ratio;
     for (int y = first; y < last; y++) {
         const struct NAME(heads) heads = NAME(heads_at)(job, y);
         float *to = job->state + 4 * (ptrdiff_t)y * width;
         const float *from = job->source ? job->source + 4 * (ptrdiff_t)y * width : 0;
-        v4 here = job->ratio * NAME(head_flow)(heads, 0);
+        v4 here = job->ratio * NAME(between4)(heads, 0);
         for (int column = 0, x = 0; column <= heads.last + 1; column++) {
-            const v4 there = job->ratio * NAME(head_flow)(heads, smaller(column, heads.last));
-            const v4 step = (there - here) / job->ratio;
-            const int until = column > heads.last ? width : ratio / 2 + column * ratio;
-            for (v4 flow = here + begin * (there - here); x < until; x++, flow += step) {
+            const v4 there = job->ratio * NAME(between4)(heads, column), step = (there - here) * (1.0f / ratio);
+            const int until = until_column(column, heads.last, ratio, width);
+            for (v4 flow = here + begin_of(ratio) * step; x < until; x++, flow += step) {
                 const v4 sum = from ? flow + load4(from + 4 * x) : flow;
                 memcpy(to + 4 * x, &sum, sizeof sum);
             }
@@ -122,7 +137,7 @@ KERNEL(mix_frames) {
             v4 flows[LANES];
             float weights[LANES];
             for (int lane = 0; lane < count; lane++) {
-                const v8 found = NAME(head8)(heads, x + lane);
+                const v8 found = NAME(head_at)(heads, x + lane);
                 flows[lane] = job->ratio * __builtin_shufflevector(found, found, 0, 1, 2, 3);
                 if (job->source) flows[lane] += load4(job->source + 4 * (start + lane));
                 logits[lane] = found[4];

@@ -224,3 +224,11 @@ INLINE v8 bilinear8(const struct job *job, const float *frame, struct places pla
 
 /* Where in a row of an IFNet's head a column lies: 16 channels for each of 2 x 2 pixels. */
 INLINE ptrdiff_t head_offset(int column) { return 16 * (4 * (ptrdiff_t)(column / 2) + column % 2); }
+
+/* From each column of a head to the next there are `ratio` equal steps at the finer size, of which the
+   first is so much of a step behind the column; before the first column and behind the last, none. */
+INLINE float begin_of(int ratio) { return ratio % 2 ? 0 : 0.5f; }
+
+INLINE int until_column(int column, int last, int ratio, int width) {
+    return column > last ? width : ratio / 2 + column * ratio;
+}
