@@ -54,13 +54,13 @@ INLINE float *smooth_row(const struct rows *rows, int y) {
    repeated. */
 INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
     const ptrdiff_t stride = rows->stride;
-    const struct line line = line_at(job, y);
+    struct flow flows = begin_flow(job, y);
     float *to = warped_row(rows, y);
     for (int x = 0; x < job->width; x += LANES, to += LANES) {
         struct block block = {{{0}}};
         if (job->previous)
             for (int lane = 0; lane < LANES; lane++) {
-                const v4 flow = flow_at(job, line, x + lane);
+                const v4 flow = next_flow(&flows);
                 memcpy(block.level[lane], &flow, sizeof flow);
             }
         point(job, &block, x, y, 0);

@@ -59,12 +59,12 @@ KERNEL(level_inputs) {
     struct rows rows = rows_from(job, first);
     if (!rows.warped) return;
     for (int y = first; y < last; y++) {
-        struct line line = line_at(job, y);
+        struct state states = begin_state(job, y);
         photometric_row(job, &rows, y);
         const float *warped = warped_row(&rows, y);
         for (int column = 0; column < job->width; column++) {
             const ptrdiff_t i = (ptrdiff_t)y * job->width + column;
-            v16 state = job->previous ? state_at(job, line, column) : (v16){0};
+            v16 state = next_state(&states);
             const v4 flow = {state[0], state[1], state[2], state[3]};
             const struct places places = places_at(job, column, y, flow);
             const v4 color0 = color_at(warped, rows.stride, column);
@@ -211,12 +211,12 @@ KERNEL(correlate) {
 KERNEL(update) {
     const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
     for (int y = first; y < last; y++) {
-        struct line line = line_at(job, y);
+        struct state states = begin_state(job, y);
         for (int x = 0; x < job->width; x++) {
             const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
             const ptrdiff_t cell = (ptrdiff_t)(y / 2) * (job->width / 2) + x / 2;
             v16 found = NAME(load16)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + x % 2) * 16);
-            const v16 before = job->previous ? state_at(job, line, x) : (v16){0};
+            const v16 before = next_state(&states);
             const float share = found[5 + job->features];
             const v4 step = both_ways(job, i, size, share);
             for (int k = 0; k < 4; k++) found[k] += before[k] + step[k];
@@ -237,7 +237,7 @@ KERNEL(detail_inputs) {
     struct rows rows = rows_from(job, first);
     if (!rows.warped) return;
     for (int y = first; y < last; y++) {
-        struct line line = line_at(&half, y / 2);
+        struct state states = begin_state(&half, y / 2);
         photometric_row(job, &rows, y);
         const float *warped = warped_row(&rows, y);
         ELEMENT *to = (ELEMENT *)job->x + (ptrdiff_t)(y / 2) * (width / 2) * 80 + 32 * (y % 2);
@@ -249,7 +249,7 @@ KERNEL(detail_inputs) {
             NAME(store8)(to, joined(color_at(warped, rows.stride, x), color_at(warped + 3 * rows.stride, rows.stride, x)));
             NAME(store8)(to + 8, joined(still0, still1));
             if (y % 2 && x % 2) {
-                v16 state = state_at(&half, line, x / 2);
+                v16 state = next_state(&states);
                 state[15] = job->time;
                 NAME(store16)(to + 16, state);
             }
@@ -263,7 +263,7 @@ KERNEL(paint) {
     const int width = job->width;
     const ptrdiff_t size = (ptrdiff_t)job->height * width;
     for (int y = first; y < last; y++) {
-        const struct line line = line_at(job, y);
+        struct level levels = begin_level(job, y);
         for (int x = 0; x < width; x += LANES) {
             const int count = width - x < LANES ? width - x : LANES;
             struct block block;
@@ -273,7 +273,7 @@ KERNEL(paint) {
                 const ptrdiff_t i = (ptrdiff_t)y * width + column;
                 const ptrdiff_t cell = (ptrdiff_t)(y / 2) * (width / 2) + column / 2;
                 const v8 found = NAME(load8)((const ELEMENT *)job->out + (4 * cell + y % 2 * 2 + column % 2) * 8);
-                const v8 level = level_at(job, line, column) + found
+                const v8 level = next_level(&levels) + found
                                + joined(both_ways(job, i, size, found[5]), (v4){0});
                 memcpy(block.level[lane], &level, sizeof level);
             }

@@ -68,32 +68,50 @@ INLINE struct line line_at(const struct job *job, int row) {
                          1 / job->ratio};
 }
 
-/* How to read the previous estimate at a column: bilinear, areas aligned. */
-struct corner {
-    const float *top_left, *top_right, *bottom_left, *bottom_right;
-    float across;
-};
-
-INLINE struct corner corner_at(const struct job *job, struct line line, int column) {
-    const float x = inside((column + 0.5f) * line.step - 0.5f, job->previous_width);
-    const int left = (int)x, right = left + (left < job->previous_width - 1);
-    return (struct corner){line.top + 16 * left, line.top + 16 * right, line.bottom + 16 * left,
-                           line.bottom + 16 * right, x - left};
-}
-
-/* The previous estimate brought to this size, or its first channels; flows in pixels of it. */
+/* The previous estimate brought to this size, or its first channels, column by column along a row:
+   bilinear, areas aligned, in equal steps from one of its columns to the next; flows in pixels of this
+   size, nothing where there is none. `begin_NAME` and then, for each column, `next_NAME`. */
 #define ESTIMATE(name, vector, load, ...)                                                  \
-    INLINE vector name(const struct job *job, struct line line, int column) {              \
-        const struct corner corner = corner_at(job, line, column);                         \
-        const vector top = load(corner.top_left), bottom = load(corner.bottom_left);       \
-        const vector upper = top + corner.across * (load(corner.top_right) - top);         \
-        const vector lower = bottom + corner.across * (load(corner.bottom_right) - bottom); \
-        const float r = job->ratio;                                                        \
-        return (upper + line.down * (lower - upper)) * (vector){__VA_ARGS__};              \
+    struct name {                                                                          \
+        struct line line;                                                                  \
+        float ratio;                                                                       \
+        int last, left, column, until;                                                     \
+        vector there, step, now;                                                           \
+    };                                                                                     \
+    INLINE struct name begin_##name(const struct job *job, int row) {                      \
+        struct name walk = {line_at(job, row), job->ratio, job->previous_width - 1, -2};   \
+        if (!job->previous) walk.until = INT32_MAX;                                        \
+        return walk;                                                                       \
+    }                                                                                      \
+    INLINE vector name##_between(const struct name *walk, int column) {                    \
+        const float r = walk->ratio;                                                       \
+        const vector top = load(walk->line.top + 16 * column);                             \
+        const vector bottom = load(walk->line.bottom + 16 * column);                       \
+        return (top + walk->line.down * (bottom - top)) * (vector){__VA_ARGS__};           \
+    }                                                                                      \
+    INLINE void turn_##name(struct name *walk) {                                           \
+        const float place = (walk->column + 0.5f) * walk->line.step - 0.5f;                \
+        const int left = place < 0 ? -1 : smaller((int)place, walk->last);                 \
+        const int right = smaller(left + 1, walk->last);                                   \
+        const vector there = name##_between(walk, right);                                  \
+        const vector here = left < 0 ? there                                               \
+                          : left == walk->left + 1 ? walk->there : name##_between(walk, left); \
+        const float until = (left + 1.5f) * walk->ratio - 0.5f;                            \
+        walk->until = left < walk->last ? (int)until + ((int)until < until) : INT32_MAX;   \
+        walk->step = (there - here) * walk->line.step;                                     \
+        walk->now = here + (place - left) * (there - here);                                \
+        walk->there = there;                                                               \
+        walk->left = left;                                                                 \
+    }                                                                                      \
+    INLINE vector next_##name(struct name *walk) {                                         \
+        if (walk->column < walk->until) walk->now += walk->step;                           \
+        else turn_##name(walk);                                                            \
+        walk->column++;                                                                    \
+        return walk->now;                                                                  \
     }
-ESTIMATE(state_at, v16, load16f, r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
-ESTIMATE(level_at, v8, load8f, r, r, r, r, 1, 1, 1, 1) /* flow and logit */
-ESTIMATE(flow_at, v4, load4, r, r, r, r)
+ESTIMATE(state, v16, load16f, r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+ESTIMATE(level, v8, load8f, r, r, r, r, 1, 1, 1, 1) /* flow and logit */
+ESTIMATE(flow, v4, load4, r, r, r, r)
 
 /* A share of the photometric step as flows from the time to both frames. */
 INLINE v4 both_ways(const struct job *job, ptrdiff_t i, ptrdiff_t size, float share) {
