@@ -64,13 +64,17 @@ INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
                 memcpy(block.level[lane], &flow, sizeof flow);
             }
         point(job, &block, x, y, 0);
+        float colors[2][LANES][4];
         for (int lane = 0; lane < LANES; lane++) {
             const v4 read0 = bilinear(job, job->picture0, &block, 0, lane);
             const v4 read1 = bilinear(job, job->picture1, &block, 2, lane);
-            for (int k = 0; k < 3; k++) {
-                to[k * stride + lane] = read0[k];
-                to[(3 + k) * stride + lane] = read1[k];
-            }
+            memcpy(colors[0][lane], &read0, sizeof read0);
+            memcpy(colors[1][lane], &read1, sizeof read1);
+        }
+        for (int frame = 0; frame < 2; frame++) {
+            v16 planes[4];
+            turned(colors[frame][0], 4, planes);
+            for (int k = 0; k < 3; k++) store16f(to + (3 * frame + k) * stride, planes[k]);
         }
     }
 }

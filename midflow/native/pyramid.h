@@ -283,10 +283,10 @@ KERNEL(paint) {
             store16f(weights, sigmoid(logits));
             mix(job, &block, x, y, weights, colors);
             const ptrdiff_t start = (ptrdiff_t)y * width + x;
+            v16 planes[4];
+            turned(colors[0], 4, planes);
             for (int k = 0; k < 3; k++) {
-                v16 plane;
-                for (int lane = 0; lane < LANES; lane++) plane[lane] = colors[lane][k];
-                plane = v16_least(v16_greatest(plane, (v16){0} + job->low), (v16){0} + job->high);
+                const v16 plane = v16_least(v16_greatest(planes[k], (v16){0} + job->low), (v16){0} + job->high);
                 memcpy(job->frame + k * size + start, &plane, count * sizeof(float));
             }
             if (job->flow) {

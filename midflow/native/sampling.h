@@ -145,15 +145,37 @@ struct block {
     float rest[4][LANES];
 };
 
-/* What follows from block->level: places no further than `beyond` outside of the pictures. */
+/* 16 rows of four floats, `stride` floats from one to the next, as four columns. */
+INLINE void turned(const float *rows, ptrdiff_t stride, v16 columns[4]) {
+    v4 parts[4][4];
+    for (int q = 0; q < 4; q++, rows += 4 * stride) {
+        const v4 a = load4(rows), b = load4(rows + stride);
+        const v4 c = load4(rows + 2 * stride), d = load4(rows + 3 * stride);
+        const v4 ab01 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab23 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        const v4 cd01 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd23 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        parts[0][q] = __builtin_shufflevector(ab01, cd01, 0, 1, 4, 5);
+        parts[1][q] = __builtin_shufflevector(ab01, cd01, 2, 3, 6, 7);
+        parts[2][q] = __builtin_shufflevector(ab23, cd23, 0, 1, 4, 5);
+        parts[3][q] = __builtin_shufflevector(ab23, cd23, 2, 3, 6, 7);
+    }
+    for (int k = 0; k < 4; k++)
+        columns[k] = __builtin_shufflevector(joined(parts[k][0], parts[k][1]), joined(parts[k][2], parts[k][3]),
+                                             0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+/* What follows from block->level: places no further than `beyond` outside of the pictures. Where that is
+   nowhere, the pixel before has one behind it, unless there is only one. */
 INLINE void point(const struct job *job, struct block *block, int column, int row, float beyond) {
+    const v16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    v16 flows[4];
+    turned(block->level[0], 8, flows);
     for (int k = 0; k < 4; k++) {
-        v16 place;
-        for (int lane = 0; lane < LANES; lane++)
-            place[lane] = block->level[lane][k] + (k % 2 ? row : column + lane);
         const float last = (k % 2 ? job->height : job->width) - 1 + beyond;
+        v16 place = flows[k] + (k % 2 ? (v16){0} + (float)row : lanes + (float)column);
         place = v16_least(v16_greatest(place, (v16){0} - beyond), (v16){0} + last);
-        const i16x whole = __builtin_convertvector(place + 8, i16x) - 8; /* down: all are above -8 */
+        const float before = beyond > 0 ? last : last > 1 ? last - 1 : 0;
+        /* down: all are above -8 */
+        const i16x whole = __builtin_convertvector(v16_least(place, (v16){0} + before) + 8, i16x) - 8;
         memcpy(block->whole[k], &whole, sizeof whole);
         store16f(block->rest[k], place - __builtin_convertvector(whole, v16));
     }
@@ -220,8 +242,8 @@ INLINE v4 bilinear(const struct job *job, const float *picture, const struct blo
                    int lane) {
     const int left = block->whole[axis][lane], top = block->whole[axis + 1][lane];
     const float *from = picture + (ptrdiff_t)4 * (top * (ptrdiff_t)job->width + left);
-    const ptrdiff_t right = left < job->width - 1 ? 4 : 0;
-    const ptrdiff_t below = top < job->height - 1 ? (ptrdiff_t)4 * job->width : 0;
+    const ptrdiff_t right = job->width > 1 ? 4 : 0;
+    const ptrdiff_t below = job->height > 1 ? (ptrdiff_t)4 * job->width : 0;
     const v4 a = load4(from), b = load4(from + right);
     const v4 c = load4(from + below), d = load4(from + below + right);
     const v4 upper = a + block->rest[axis][lane] * (b - a), lower = c + block->rest[axis][lane] * (d - c);
