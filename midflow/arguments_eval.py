@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from midflow.arguments import Text, argument, interpolator, option
+from midflow.arguments import Text, argument, import_frozen, interpolator, option
 from midflow.errors import OptionError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def eval_options(given: dict[str, Any]) -> "EvalOptions":
     Raises:
         OptionError: a value cannot be read, is outside its range, or belongs to another dataset.
     """
+    import_frozen("midflow.evaluate.run")
     from midflow.evaluate.run import CLIPS, EvalOptions
 
     parsers: dict[str, Callable[[Any], Any]] = {

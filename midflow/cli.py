@@ -177,6 +177,7 @@ def images(
 ) -> None:
     """Paint the frames between two pictures, or raise the rate of a folder of them."""
     args.check_images(paths, timestep, count, factor)
+    args.import_frozen("midflow.images")
     from midflow import images as library
     from midflow.display import Display, describe
 
@@ -219,6 +220,7 @@ def flow(
     overwrite: args.Overwrite = False,
 ) -> None:
     """Draw the motion between two pictures: hue is direction, saturation is speed."""
+    args.import_frozen("midflow.images")
     from midflow.images import draw_flow
 
     interp = args.interpolator(ctx.params)

@@ -426,6 +426,17 @@ def test_help_answers_at_once_and_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_what_torch_makes_while_it_is_imported_is_not_taken_for_garbage():
+    """In a process of its own, as it is done once; collecting goes on afterwards."""
+    code = (
+        "import gc; from midflow import cli\n"
+        "try: cli.app(['flow', 'a.png', 'b.png', 'c.png'])\n"
+        "except SystemExit as end: assert end.code == 1\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 100_000, gc.get_freeze_count()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_version_is_that_of_the_package():
     assert call("--version").stdout == f"midflow {midflow.__version__}\n"
     assert call().exit_code == 2

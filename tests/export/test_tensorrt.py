@@ -321,7 +321,7 @@ class TestReally:
 
     def test_where_it_cannot_load_the_reason_is_its_own(self, tmp_path: Path) -> None:
         (tmp_path / "net.engine").write_text("no engine")
-        with pytest.raises(MidflowError, match="TensorRT failed: .*Error Code"):
+        with pytest.raises(MidflowError, match=r"TensorRT failed: .*Error Code"):
             tensorrt.TensorRT(tmp_path / "net.engine")
 
 
