@@ -130,7 +130,7 @@ def _processor() -> Iterator[Finding]:
 
 def _kernels() -> Finding:
     if load_library() is None:
-        advice = "install a C compiler, then midflow again: painting gets several times quicker"
+        advice = "install midflow again, or a C compiler first: painting gets several times quicker"
         return Finding("midflow's kernels", "not compiled", advice=advice)
     multiplied = "bfloat16" if has_bfloat16() else "float32"
     advice = "" if find_openmp() else "torch's OpenMP was not found: they run in one thread"
