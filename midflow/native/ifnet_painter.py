@@ -1,6 +1,7 @@
 """IFNets of the newest releases (4.22.lite, 4.25, 4.26) in kernels between convolutions."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -20,9 +21,16 @@ _TIME = 13  # where the time lies behind both frames
 
 
 def fits(config: IFNetConfig) -> bool:
-    """Whether the kernels are made for such a network."""
+    """Whether the kernels are made for such a network.
+
+    What a block reads in the middle of its cells is what the network sees there where the middle
+    lies between two columns of the block before, and its cell has 2 x 2 pixels in the middle.
+    """
+    has_middles = all(before % (2 * after) == 0 for before, after in pairwise(config.scales))
     return (
-        config.encoder == "named"
+        has_middles
+        and (config.scales[-1] == 1 or config.scales[-1] % 2 == 0)
+        and config.encoder == "named"
         and config.encoder_planes == _ENCODED
         and config.features == _FEATURES
         and config.has_timestep

@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,31 @@ def test_the_newest_releases_run_natively(release: str) -> None:
         assert both[0].flow.abs().max() > 0.1
         assert largest_difference(*both) < 1e-3
     assert Interpolator(net, "cpu").backend == "native"
+
+
+def with_scales(*scales: float) -> IFNet:
+    torch.manual_seed(1)
+    config = RELEASES["4.25"].config
+    return IFNet(replace(config, scales=scales, channels=config.channels[-len(scales) :])).eval()
+
+
+@needs_kernels
+@pytest.mark.parametrize("scales", [(8, 2, 1), (16, 4), (8, 4, 2)])
+def test_networks_of_other_scales_run_natively(scales: tuple[float, ...]) -> None:
+    net, (img0, img1) = with_scales(*scales), frames(64, 136)
+    both = [
+        Interpolator(net, "cpu", "float32", backend=backend).predict(img0, img1, [0.25, 0.8])
+        for backend in ("native", "torch")
+    ]
+    assert both[0].flow.abs().max() > 0.1
+    assert largest_difference(*both) < 1e-3
+
+
+@pytest.mark.parametrize("scales", [(8, 4, 4, 1), (12, 4, 1), (12, 6, 3)])
+def test_where_a_cell_has_no_middle_between_two_columns_torch_paints(
+    scales: tuple[float, ...],
+) -> None:
+    assert "like midflow-2, 4.25" in (why_not(with_scales(*scales), CPU, "auto") or "")
 
 
 @needs_kernels
