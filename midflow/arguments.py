@@ -117,7 +117,7 @@ Deinterlace = Annotated[
     Text, option("Interlaced clips: refuse, auto, fields, frames or off; default: refuse.")
 ]
 Hwaccel = Annotated[
-    Text, option("Decode on cuda, videotoolbox, d3d11va, qsv, ... where it can; default: off.")
+    Text, option("Decode on cuda, videotoolbox, d3d11va, ... where it can; default: off.")
 ]
 Workers = Annotated[
     int | None, option("Processes that work side by side; default: 1.", metavar="N")

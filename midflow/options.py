@@ -82,7 +82,7 @@ class VideoOptions(WriterOptions):
     """What is done with interlaced clips: refuse; auto (fields, where the clip is marked); fields
     (a picture for each, twice the rate) or frames, marked or not; or off, taken as they are."""
     hwaccel: str = NO_HARDWARE
-    """off, or a kind of device that decodes where it can: cuda, videotoolbox, d3d11va, qsv, ..."""
+    """off, or a kind of device that decodes where it can: cuda, videotoolbox, d3d11va, ..."""
     workers: int = 1
     """Processes that make segments side by side."""
     devices: tuple[str, ...] = ()

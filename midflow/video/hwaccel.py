@@ -1,4 +1,4 @@
-"""Decoding on video hardware, by what FFmpeg has of it: cuda (NVDEC), videotoolbox, d3d11va, qsv.
+"""Decoding on video hardware, by what FFmpeg has of it: cuda (NVDEC), videotoolbox, d3d11va.
 
 Frames are copied back from the device and go on as all others do, in NV12 or P010, whose samples
 are those of a decoder on the processor. Where the device, or the clip's codec on it, is not to be
@@ -46,9 +46,14 @@ def open_on(
     if name == NO_HARDWARE:
         return open_with(None)
     try:
-        return open_with(HWAccel(name, allow_software_fallback=True))
+        container = open_with(HWAccel(name, allow_software_fallback=True))
     except av.FFmpegError as error:
         container = open_with(None)
         reason = error.strerror or str(error)
-        log.warning("%s: no decoding by %s (%s), the processor does it", path, name, reason)
-        return container
+    else:
+        decoders = [stream.codec_context for stream in container.streams.video]
+        if any(decoder is not None and decoder.is_hwaccel for decoder in decoders):
+            return container
+        reason = "FFmpeg has no such decoder for it"
+    log.warning("%s: no decoding by %s (%s), the processor does it", path, name, reason)
+    return container

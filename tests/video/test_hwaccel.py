@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from av.codec.hwaccel import HWAccel
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.filter import Graph
 
 from midflow.errors import OptionError, VideoError
@@ -74,6 +74,16 @@ def test_where_the_device_is_missing_the_processor_decodes(tmp_path, monkeypatch
     require_equal(found, frames_of(clip))
     assert "no decoding by cuda (" in caplog.text
     assert "the processor does it" in caplog.text
+
+
+def test_a_device_that_does_not_decode_the_codec_is_told(tmp_path, caplog):
+    if "drm" not in hwdevices_available():
+        pytest.skip("this FFmpeg has no such device")
+    clip = make_clip(tmp_path / "in.mkv", Recipe(codec="ffv1", options={}))
+    with caplog.at_level(logging.WARNING):
+        found = frames_of(clip, hwaccel="drm")
+    require_equal(found, frames_of(clip))
+    assert "no decoding by drm (FFmpeg has no such decoder for it)" in caplog.text
 
 
 def test_what_is_no_video_is_an_error_of_the_file(tmp_path, caplog):
