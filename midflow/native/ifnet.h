@@ -13,10 +13,10 @@ KERNEL(work) {
     }
 }
 
-/* The two rows of a head that is `ratio` times coarser around a row: bilinear, areas aligned. */
+/* The two rows around a row of the finer size of a block's head. */
 struct NAME(heads) {
     const ELEMENT *top, *bottom;
-    float down, step;
+    float down, ratio;
     int last;
 };
 
@@ -25,74 +25,49 @@ INLINE const ELEMENT *NAME(head_row)(const struct job *job, int row) {
 }
 
 INLINE struct NAME(heads) NAME(heads_at)(const struct job *job, int row) {
-    const float step = 1 / job->ratio;
-    const float y = inside((row + 0.5f) * step - 0.5f, job->previous_height);
-    const int top = (int)y, bottom = top + (top < job->previous_height - 1);
-    return (struct NAME(heads)){NAME(head_row)(job, top), NAME(head_row)(job, bottom), y - top, step,
-                                job->previous_width - 1};
+    if (!job->out) return (struct NAME(heads)){.last = -1};
+    const struct between rows = between_rows(job, row);
+    return (struct NAME(heads)){NAME(head_row)(job, rows.top), NAME(head_row)(job, rows.bottom), rows.down,
+                                job->ratio, job->previous_width - 1};
 }
 
-/* A head at a column of the finer size. */
-INLINE v8 NAME(head_at)(struct NAME(heads) heads, int column) {
-    if (heads.step == 1) return NAME(load8)(heads.top + head_offset(column));
-    const float x = inside((column + 0.5f) * heads.step - 0.5f, heads.last + 1);
-    const int left = (int)x;
-    const ptrdiff_t here = head_offset(left), next = head_offset(smaller(left + 1, heads.last));
-    const v8 a = NAME(load8)(heads.top + here), c = NAME(load8)(heads.bottom + here);
-    const v8 upper = a + (x - left) * (NAME(load8)(heads.top + next) - a);
-    const v8 lower = c + (x - left) * (NAME(load8)(heads.bottom + next) - c);
-    return upper + heads.down * (lower - upper);
-}
-
-/* A head at one of its own columns, between its two rows; nothing where there is none. */
-INLINE v16 NAME(between16)(struct NAME(heads) heads, int column) {
-    if (heads.last < 0) return (v16){0};
-    const ptrdiff_t at = head_offset(smaller(column, heads.last));
-    const v16 top = NAME(load16)(heads.top + at);
-    return top + heads.down * (NAME(load16)(heads.bottom + at) - top);
-}
-
-INLINE v4 NAME(between4)(struct NAME(heads) heads, int column) {
-    const ptrdiff_t at = head_offset(smaller(column, heads.last));
-    const v8 top = NAME(load8)(heads.top + at);
-    const v8 found = top + heads.down * (NAME(load8)(heads.bottom + at) - top);
-    return __builtin_shufflevector(found, found, 0, 1, 2, 3);
-}
+#define HEAD(name, vector, load)                                                           \
+    INLINE vector NAME(between_##name)(const struct NAME(heads) *heads, int column) {      \
+        const ptrdiff_t at = head_offset(column);                                          \
+        const vector top = NAME(load)(heads->top + at);                                    \
+        return top + heads->down * (NAME(load)(heads->bottom + at) - top);                 \
+    }                                                                                      \
+    WALK(NAME(name), vector, struct NAME(heads), NAME(between_##name))
+HEAD(head, v16, load16)
+HEAD(motion, v8, load8) /* flow and logit */
+#undef HEAD
 
 /* A row of what `block_inputs` makes; `each` is known to the compiler. */
 INLINE void NAME(block_row)(const struct job *job, int y, const int each) {
     const int grid = job->grid, width = job->width / grid, skipped = each > 1 ? grid / 2 - 1 : 0;
-    const int ratio = job->state ? (int)job->ratio : 1;
     const float share = 1.0f / (each * each);
-    struct NAME(heads) heads = {.last = -1};
-    if (job->state) heads = NAME(heads_at)(job, y);
+    struct NAME(head) heads = NAME(begin_head)(NAME(heads_at)(job, y));
     ELEMENT *to = (ELEMENT *)job->x + (ptrdiff_t)y * width * 32;
-    v16 here = NAME(between16)(heads, 0);
-    for (int column = 0, x = 0; column <= heads.last + 1; column++) {
-        const v16 there = NAME(between16)(heads, column), step = (there - here) * (1.0f / ratio);
-        const int until = until_column(column, heads.last, ratio, width);
-        for (v16 known = here + begin_of(ratio) * step; x < until; x++, known += step, to += 32) {
-            v8 frame0 = {0}, frame1 = {0};
-            v4 motion = {0};
+    for (int x = 0; x < width; x++, to += 32) {
+        v8 frame0 = {0}, frame1 = {0};
+        v4 motion = {0};
 #pragma GCC unroll 4
-            for (int part = 0; part < each * each; part++) {
-                const int row = y * grid + skipped + part / each, place = x * grid + skipped + part % each;
-                const v4 flow = job->state ? load4(job->state + 4 * ((ptrdiff_t)row * job->width + place))
-                                           : (v4){0};
-                const struct places places = places_at(job, place, row, flow);
-                frame0 += bilinear8(job, job->picture0, places, 0);
-                frame1 += bilinear8(job, job->picture1, places, 2);
-                motion += flow;
-            }
-            motion *= share / grid;
-            v16 all = known;
-            for (int k = 0; k < 4; k++) all[k] = motion[k];
-            all[13] = job->time;
-            NAME(store8)(to, frame0 * share);
-            NAME(store8)(to + 8, frame1 * share);
-            NAME(store16)(to + 16, all);
+        for (int part = 0; part < each * each; part++) {
+            const int row = y * grid + skipped + part / each, place = x * grid + skipped + part % each;
+            const v4 flow = job->state ? load4(job->state + 4 * ((ptrdiff_t)row * job->width + place))
+                                       : (v4){0};
+            const struct places places = places_at(job, place, row, flow);
+            frame0 += bilinear8(job, job->picture0, places, 0);
+            frame1 += bilinear8(job, job->picture1, places, 2);
+            motion += flow;
         }
-        here = there;
+        motion *= share / grid;
+        v16 known = NAME(next_head)(&heads);
+        for (int k = 0; k < 4; k++) known[k] = motion[k];
+        known[13] = job->time;
+        NAME(store8)(to, frame0 * share);
+        NAME(store8)(to + 8, frame1 * share);
+        NAME(store16)(to + 16, known);
     }
 }
 
@@ -106,20 +81,12 @@ KERNEL(block_inputs) {
 
 /* Adds the flow of a head to that at full size, of which `source` is what was before. */
 KERNEL(add_flow) {
-    const int ratio = (int)job->ratio, width = job->width;
     for (int y = first; y < last; y++) {
-        const struct NAME(heads) heads = NAME(heads_at)(job, y);
-        float *to = job->state + 4 * (ptrdiff_t)y * width;
-        const float *from = job->source ? job->source + 4 * (ptrdiff_t)y * width : 0;
-        v4 here = job->ratio * NAME(between4)(heads, 0);
-        for (int column = 0, x = 0; column <= heads.last + 1; column++) {
-            const v4 there = job->ratio * NAME(between4)(heads, column), step = (there - here) * (1.0f / ratio);
-            const int until = until_column(column, heads.last, ratio, width);
-            for (v4 flow = here + begin_of(ratio) * step; x < until; x++, flow += step) {
-                const v4 sum = from ? flow + load4(from + 4 * x) : flow;
-                memcpy(to + 4 * x, &sum, sizeof sum);
-            }
-            here = there;
+        struct NAME(motion) motions = NAME(begin_motion)(NAME(heads_at)(job, y));
+        for (int x = 0; x < job->width; x++) {
+            const ptrdiff_t i = 4 * ((ptrdiff_t)y * job->width + x);
+            const v4 flow = flow_so_far(job, i, NAME(next_motion)(&motions));
+            memcpy(job->state + i, &flow, sizeof flow);
         }
     }
 }
@@ -129,7 +96,7 @@ KERNEL(mix_frames) {
     const int width = job->width;
     const ptrdiff_t size = (ptrdiff_t)job->height * width;
     for (int y = first; y < last; y++) {
-        const struct NAME(heads) heads = NAME(heads_at)(job, y);
+        struct NAME(motion) motions = NAME(begin_motion)(NAME(heads_at)(job, y));
         for (int x = 0; x < width; x += LANES) {
             const int count = width - x < LANES ? width - x : LANES;
             const ptrdiff_t start = (ptrdiff_t)y * width + x;
@@ -137,9 +104,8 @@ KERNEL(mix_frames) {
             v4 flows[LANES];
             float weights[LANES];
             for (int lane = 0; lane < count; lane++) {
-                const v8 found = NAME(head_at)(heads, x + lane);
-                flows[lane] = job->ratio * __builtin_shufflevector(found, found, 0, 1, 2, 3);
-                if (job->source) flows[lane] += load4(job->source + 4 * (start + lane));
+                const v8 found = NAME(next_motion)(&motions);
+                flows[lane] = flow_so_far(job, 4 * (start + lane), found);
                 logits[lane] = found[4];
             }
             store16f(weights, sigmoid(logits));

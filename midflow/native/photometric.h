@@ -54,7 +54,7 @@ INLINE float *smooth_row(const struct rows *rows, int y) {
    repeated. */
 INLINE void warp_row(const struct job *job, const struct rows *rows, int y) {
     const ptrdiff_t stride = rows->stride;
-    struct flow flows = begin_flow(job, y);
+    struct flow flows = begin_flow(line_at(job, y));
     float *to = warped_row(rows, y);
     for (int x = 0; x < job->width; x += LANES, to += LANES) {
         struct block block = {{{0}}};

@@ -59,7 +59,7 @@ KERNEL(level_inputs) {
     struct rows rows = rows_from(job, first);
     if (!rows.warped) return;
     for (int y = first; y < last; y++) {
-        struct state states = begin_state(job, y);
+        struct state states = begin_state(line_at(job, y));
         photometric_row(job, &rows, y);
         const float *warped = warped_row(&rows, y);
         for (int column = 0; column < job->width; column++) {
@@ -211,7 +211,7 @@ KERNEL(correlate) {
 KERNEL(update) {
     const ptrdiff_t size = (ptrdiff_t)job->height * job->width;
     for (int y = first; y < last; y++) {
-        struct state states = begin_state(job, y);
+        struct state states = begin_state(line_at(job, y));
         for (int x = 0; x < job->width; x++) {
             const ptrdiff_t i = (ptrdiff_t)y * job->width + x;
             const ptrdiff_t cell = (ptrdiff_t)(y / 2) * (job->width / 2) + x / 2;
@@ -237,7 +237,7 @@ KERNEL(detail_inputs) {
     struct rows rows = rows_from(job, first);
     if (!rows.warped) return;
     for (int y = first; y < last; y++) {
-        struct state states = begin_state(&half, y / 2);
+        struct state states = begin_state(line_at(&half, y / 2));
         photometric_row(job, &rows, y);
         const float *warped = warped_row(&rows, y);
         ELEMENT *to = (ELEMENT *)job->x + (ptrdiff_t)(y / 2) * (width / 2) * 80 + 32 * (y % 2);
@@ -263,7 +263,7 @@ KERNEL(paint) {
     const int width = job->width;
     const ptrdiff_t size = (ptrdiff_t)job->height * width;
     for (int y = first; y < last; y++) {
-        struct level levels = begin_level(job, y);
+        struct level levels = begin_level(line_at(job, y));
         for (int x = 0; x < width; x += LANES) {
             const int count = width - x < LANES ? width - x : LANES;
             struct block block;

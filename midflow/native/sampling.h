@@ -53,52 +53,43 @@ INLINE struct places places_at(const struct job *job, int column, int row, v4 fl
     return (struct places){whole, place - __builtin_convertvector(whole, v4)};
 }
 
-/* The two rows of the previous estimate around a row of this level. */
-struct line {
-    const float *top, *bottom;
-    float down, step;
+/* The two rows around a row of this size of something `ratio` times coarser: bilinear, areas aligned. */
+struct between {
+    int top, bottom;
+    float down;
 };
 
-INLINE struct line line_at(const struct job *job, int row) {
-    if (!job->previous) return (struct line){0};
+INLINE struct between between_rows(const struct job *job, int row) {
     const float y = inside((row + 0.5f) * (1 / job->ratio) - 0.5f, job->previous_height);
-    const int top = (int)y, bottom = top + (top < job->previous_height - 1);
-    const ptrdiff_t stride = (ptrdiff_t)16 * job->previous_width;
-    return (struct line){job->previous + top * stride, job->previous + bottom * stride, y - top,
-                         1 / job->ratio};
+    const int top = (int)y;
+    return (struct between){top, smaller(top + 1, job->previous_height - 1), y - top};
 }
 
-/* The previous estimate brought to this size, or its first channels, column by column along a row:
-   bilinear, areas aligned, in equal steps from one of its columns to the next; flows in pixels of this
-   size, nothing where there is none. `begin_NAME` and then, for each column, `next_NAME`. */
-#define ESTIMATE(name, vector, load, ...)                                                  \
+/* Something coarser brought to this size, column by column along a row: in equal steps from one of its
+   columns to the next. LINE knows two of its rows, their `ratio`, the `last` column (-1: there is none,
+   and nothing is found), and `at(line, column)` is between both. `begin_NAME` and then, for each column,
+   `next_NAME`. */
+#define WALK(name, vector, line, at) WALK_OF(name, vector, line, at)
+#define WALK_OF(name, vector, LINE, at)                                                    \
     struct name {                                                                          \
-        struct line line;                                                                  \
-        float ratio;                                                                       \
-        int last, left, column, until;                                                     \
+        LINE line;                                                                         \
+        int left, column, until;                                                           \
         vector there, step, now;                                                           \
     };                                                                                     \
-    INLINE struct name begin_##name(const struct job *job, int row) {                      \
-        struct name walk = {line_at(job, row), job->ratio, job->previous_width - 1, -2};   \
-        if (!job->previous) walk.until = INT32_MAX;                                        \
+    INLINE struct name begin_##name(LINE line) {                                           \
+        struct name walk = {line, -2};                                                     \
+        if (line.last < 0) walk.until = INT32_MAX;                                         \
         return walk;                                                                       \
     }                                                                                      \
-    INLINE vector name##_between(const struct name *walk, int column) {                    \
-        const float r = walk->ratio;                                                       \
-        const vector top = load(walk->line.top + 16 * column);                             \
-        const vector bottom = load(walk->line.bottom + 16 * column);                       \
-        return (top + walk->line.down * (bottom - top)) * (vector){__VA_ARGS__};           \
-    }                                                                                      \
     INLINE void turn_##name(struct name *walk) {                                           \
-        const float place = (walk->column + 0.5f) * walk->line.step - 0.5f;                \
-        const int left = place < 0 ? -1 : smaller((int)place, walk->last);                 \
-        const int right = smaller(left + 1, walk->last);                                   \
-        const vector there = name##_between(walk, right);                                  \
+        const float step = 1 / walk->line.ratio, place = (walk->column + 0.5f) * step - 0.5f; \
+        const int left = place < 0 ? -1 : smaller((int)place, walk->line.last);            \
+        const vector there = at(&walk->line, smaller(left + 1, walk->line.last));          \
         const vector here = left < 0 ? there                                               \
-                          : left == walk->left + 1 ? walk->there : name##_between(walk, left); \
-        const float until = (left + 1.5f) * walk->ratio - 0.5f;                            \
-        walk->until = left < walk->last ? (int)until + ((int)until < until) : INT32_MAX;   \
-        walk->step = (there - here) * walk->line.step;                                     \
+                          : left == walk->left + 1 ? walk->there : at(&walk->line, left);  \
+        const float until = (left + 1.5f) * walk->line.ratio - 0.5f;                       \
+        walk->until = left < walk->line.last ? (int)until + ((int)until < until) : INT32_MAX; \
+        walk->step = (there - here) * step;                                                \
         walk->now = here + (place - left) * (there - here);                                \
         walk->there = there;                                                               \
         walk->left = left;                                                                 \
@@ -109,6 +100,30 @@ INLINE struct line line_at(const struct job *job, int row) {
         walk->column++;                                                                    \
         return walk->now;                                                                  \
     }
+
+/* The two rows of the previous estimate around a row of this level. */
+struct line {
+    const float *top, *bottom;
+    float down, ratio;
+    int last;
+};
+
+INLINE struct line line_at(const struct job *job, int row) {
+    if (!job->previous) return (struct line){.last = -1};
+    const struct between rows = between_rows(job, row);
+    const ptrdiff_t stride = (ptrdiff_t)16 * job->previous_width;
+    return (struct line){job->previous + rows.top * stride, job->previous + rows.bottom * stride, rows.down,
+                         job->ratio, job->previous_width - 1};
+}
+
+/* The previous estimate, or its first channels, at this size; flows in pixels of it. */
+#define ESTIMATE(name, vector, load, ...)                                                  \
+    INLINE vector name##_between(const struct line *line, int column) {                    \
+        const float r = line->ratio;                                                       \
+        const vector top = load(line->top + 16 * column), bottom = load(line->bottom + 16 * column); \
+        return (top + line->down * (bottom - top)) * (vector){__VA_ARGS__};                \
+    }                                                                                      \
+    WALK(name, vector, struct line, name##_between)
 ESTIMATE(state, v16, load16f, r, r, r, r, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 ESTIMATE(level, v8, load8f, r, r, r, r, 1, 1, 1, 1) /* flow and logit */
 ESTIMATE(flow, v4, load4, r, r, r, r)
@@ -265,10 +280,8 @@ INLINE v8 bilinear8(const struct job *job, const float *frame, struct places pla
 /* Where in a row of an IFNet's head a column lies: 16 channels for each of 2 x 2 pixels. */
 INLINE ptrdiff_t head_offset(int column) { return 16 * (4 * (ptrdiff_t)(column / 2) + column % 2); }
 
-/* From each column of a head to the next there are `ratio` equal steps at the finer size, of which the
-   first is so much of a step behind the column; before the first column and behind the last, none. */
-INLINE float begin_of(int ratio) { return ratio % 2 ? 0 : 0.5f; }
-
-INLINE int until_column(int column, int last, int ratio, int width) {
-    return column > last ? width : ratio / 2 + column * ratio;
+/* What a head found, flow and logit, added to the flow that was before. */
+INLINE v4 flow_so_far(const struct job *job, ptrdiff_t i, v8 found) {
+    const v4 flow = job->ratio * __builtin_shufflevector(found, found, 0, 1, 2, 3);
+    return job->source ? flow + load4(job->source + i) : flow;
 }
