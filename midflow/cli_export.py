@@ -3,27 +3,25 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import midflow
 from midflow import arguments as args
 from midflow.errors import OptionError
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(
-        help="A release or weights, default: midflow-2; and the file to write: .onnx, .xml "
+    args.argument(
+        "A release or weights, default: midflow-2; and the file to write: .onnx, .xml "
         "(OpenVINO), .pt2 (torch.export) or .engine (TensorRT).",
-        metavar="[MODEL] OUT",
+        "[MODEL] OUT",
     ),
 ]
 Side = Annotated[
     int | None,
-    typer.Option(help="Take this size only; default: any multiple of what the network pads to."),
+    args.option("Take this size only; default: any multiple of what the network pads to."),
 ]
 Precision = Annotated[
     str,
-    typer.Option(help="Of the convolutions: float32, or for .onnx and .engine float16."),
+    args.option("Of convolutions: float32, or float16 in .onnx and .engine; default: float32."),
 ]
 
 
